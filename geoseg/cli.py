@@ -1,0 +1,62 @@
+"""The command line. Each verb is a file in ``geoseg/commands``; it is loaded when called."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from geoseg import __version__
+from geoseg.errors import GeosegError
+
+VERBS = {
+    # verb: (module in geoseg.commands, one line for --help)
+    "map": ("map", "Map a scene with a model: polygons and rasters that open styled in a GIS."),
+}
+
+
+class _Verbs(click.Group):
+    """Loads a verb's module when it is used, so that ``--help`` is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module = import_module(f"geoseg.commands.{VERBS[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, text) for verb, (_, text) in VERBS.items()])
+
+    def invoke(self, ctx: click.Context) -> object:
+        # one clear line instead of a traceback, wherever the group is mounted
+        try:
+            return super().invoke(ctx)
+        except GeosegError as error:
+            click.echo(f"geoseg: {error}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(name="geoseg", cls=_Verbs)
+@click.version_option(__version__, prog_name="geoseg")
+def geoseg() -> None:
+    """Turn satellite, aerial and drone imagery into map layers.
+
+    \b
+    geoseg info scene.tif
+    geoseg map scene.tif --model terrain -o terrain.gpkg -o terrain.tif
+    """
+
+
+def main() -> None:
+    """Entry point of the ``geoseg`` command."""
+    geoseg(prog_name="geoseg")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

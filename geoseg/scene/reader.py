@@ -1,0 +1,165 @@
+"""Scene: what geoseg reads. Reader: how a window of it is had.
+
+A reader only ever sees windows inside its grid. What lies beyond the edge is reflected
+here, in one place, so that every source behaves the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.errors import SceneError
+from geoseg.grid import Window
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+__all__ = ["Band", "Reader", "Scene", "reflect_indices"]
+
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """One band: ``name`` as the source or the person gives it, centre wavelength in µm."""
+
+    name: str
+    wavelength_um: float | None = None
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """Reads windows of one source. Picklable: workers open the source themselves."""
+
+    def read(self, window: Window, bands: Sequence[int]) -> tuple[NDArray[Any], BoolArray]:
+        """Pixels (band, row, col) and valid (row, col) of a window inside the grid.
+
+        ``bands`` are indices from 0. Valid is True where a pixel may be used: nodata
+        values, mask bands, alpha and NaN are all False here.
+        Raises BlockError when the window can't be read.
+        """
+        ...
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """What tells this source from a changed one: paths, sizes, times (JSON values)."""
+        ...
+
+
+def reflect_indices(start: int, stop: int, size: int) -> NDArray[np.intp]:
+    """Indices start..stop-1 of an axis reflected at both ends without repeating the edge.
+
+    The same as ``numpy.pad(mode="reflect")``, for any distance beyond the edge; an axis of
+    one pixel repeats it.
+
+    >>> reflect_indices(-2, 5, 3).tolist()
+    [2, 1, 0, 1, 2, 1, 0]
+    """
+    if size == 1:
+        return np.zeros(stop - start, np.intp)
+    period = 2 * (size - 1)
+    phase = np.arange(start, stop) % period
+    return np.where(phase < size, phase, period - phase).astype(np.intp)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """A georeferenced image of any size, read in windows.
+
+    Attributes:
+        name: what a person calls it: mostly the file's name.
+        geobox: crs (may be None), affine and shape (rows, cols), odc-geo's.
+        bands: one per band, in the order of the source.
+        dtype: numpy name of the pixels' type.
+        nodata: the declared value, None where there is none.
+        reader: gives the pixels.
+        georeferenced: False for plain images: coordinates are pixels then.
+        tags: metadata of the source that models may look at (strings).
+
+    """
+
+    name: str
+    geobox: GeoBox
+    bands: tuple[Band, ...]
+    dtype: str
+    nodata: float | None
+    reader: Reader = field(repr=False)
+    georeferenced: bool = True
+    tags: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, cols)."""
+        rows, cols = self.geobox.shape
+        return int(rows), int(cols)
+
+    @property
+    def window(self) -> Window:
+        """The whole grid."""
+        return Window(0, 0, *self.shape)
+
+    @property
+    def gsd_m(self) -> float | None:
+        """Ground sampling distance in metres at the scene's centre; None without a CRS."""
+        from geoseg.scene.geodesy import gsd_m
+
+        return gsd_m(self.geobox)
+
+    def band_indices(self, names: Sequence[str]) -> tuple[int, ...]:
+        """Indices of bands given by name or by number from 1; raises SceneError."""
+        by_name = {band.name.lower(): i for i, band in enumerate(self.bands)}
+        indices = []
+        for name in names:
+            if name.lower() in by_name:
+                indices.append(by_name[name.lower()])
+            elif name.isdigit() and 1 <= int(name) <= len(self.bands):
+                indices.append(int(name) - 1)
+            else:
+                have = ", ".join(band.name for band in self.bands)
+                raise SceneError(
+                    f"{self.name}: no band {name!r}: it has {len(self.bands)} ({have}); "
+                    f"give names or numbers from 1"
+                )
+        return tuple(indices)
+
+    def read(
+        self, window: Window | None = None, bands: Sequence[int] | None = None
+    ) -> tuple[NDArray[Any], BoolArray]:
+        """Pixels (band, row, col) and valid (row, col) of any window.
+
+        Beyond the edge, pixels and valid are reflected. ``bands`` are indices from 0, all
+        by default. Raises BlockError when the source can't be read there.
+        """
+        window = window or self.window
+        bands = tuple(range(len(self.bands))) if bands is None else tuple(bands)
+        rows, cols = self.shape
+        inside = window & self.window
+        if inside == window:
+            return self.reader.read(window, bands)
+        row_index = reflect_indices(window.row_off, window.row_end, rows)
+        col_index = reflect_indices(window.col_off, window.col_end, cols)
+        # the reflection of a far window can need pixels that the window itself doesn't hold
+        source = Window(
+            int(row_index.min()),
+            int(col_index.min()),
+            int(np.ptp(row_index)) + 1,
+            int(np.ptp(col_index)) + 1,
+        )
+        pixels, valid = self.reader.read(source, bands)
+        row_index = (row_index - source.row_off)[:, None]
+        col_index = (col_index - source.col_off)[None, :]
+        return pixels[:, row_index, col_index], valid[row_index, col_index]
+
+    def with_band_names(self, names: Sequence[str]) -> Scene:
+        """The same scene with other band names, one per band; raises SceneError."""
+        if len(names) != len(self.bands):
+            raise SceneError(
+                f"{self.name}: {len(names)} band names for {len(self.bands)} bands: "
+                "give one per band"
+            )
+        bands = tuple(replace(b, name=n) for b, n in zip(self.bands, names, strict=True))
+        return replace(self, bands=bands)
