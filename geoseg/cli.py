@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 
 import click
@@ -45,7 +44,7 @@ class _Verbs(click.Group):
 @click.group(name="geoseg", cls=_Verbs)
 @click.version_option(__version__, prog_name="geoseg")
 def geoseg() -> None:
-    """Turn satellite, aerial and drone imagery into map layers.
+    r"""Turn satellite, aerial and drone imagery into map layers.
 
     \b
     geoseg info scene.tif
@@ -59,4 +58,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

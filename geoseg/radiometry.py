@@ -44,7 +44,10 @@ class Normalization:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Normalization:
         """From what ``to_dict`` gives."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in data.items()
+        }
+        return cls(**values)
 
 
 def _per_band(values: tuple[float, ...], dtype: type[np.floating[Any]]) -> NDArray[Any]:
