@@ -52,6 +52,7 @@ class ModelCard:
         normalization: how digital numbers become the network's input.
         value_range: digital numbers that are plausible; None: any.
         tile_size, halo, divisor: pixels; halo covers what a pixel's label depends on.
+        activation_px: bytes of memory that predicting needs per pixel of a batch, measured.
         runtimes: ``backend-precision`` pairs measured to keep 99.9 % of fp32's labels; the
             first one that a machine has is chosen.
         parameters: options that change the result (JSON values).
@@ -69,6 +70,7 @@ class ModelCard:
     tile_size: int = 512
     halo: int = 0
     divisor: int = 1
+    activation_px: int = 2048
     runtimes: tuple[str, ...] = ("torch-fp32",)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     summary: str = ""
