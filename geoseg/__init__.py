@@ -18,6 +18,7 @@ _WHERE = {
     "Scene": "geoseg.scene.reader",
     "Segmenter": "geoseg.models.segmenter",
     "Window": "geoseg.grid",
+    "open_scene": "geoseg.scene.geotiff",
 }
 
 __all__ = sorted([*_WHERE, "__version__"])

@@ -26,10 +26,16 @@ BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """One band: ``name`` as the source or the person gives it, centre wavelength in µm."""
+    """One band: ``name`` as the source or the person gives it, centre wavelength in µm.
+
+    Readers give raw digital numbers; ``dn * scale + offset`` is what the source says they
+    mean. Whether a model wants the one or the other is in its card.
+    """
 
     name: str
     wavelength_um: float | None = None
+    scale: float = 1.0
+    offset: float = 0.0
 
 
 @runtime_checkable
@@ -163,3 +169,50 @@ class Scene:
             )
         bands = tuple(replace(b, name=n) for b, n in zip(self.bands, names, strict=True))
         return replace(self, bands=bands)
+
+    def select(self, bands: Sequence[str]) -> Scene:
+        """The scene with these bands only, in this order; raises SceneError.
+
+        Each is a band's name or its number from 1; ``"red=3"`` takes band 3 and calls it red.
+        What is valid does not change with the selection.
+        """
+        parts = [text.rpartition("=") for text in bands]
+        indices = self.band_indices([wanted for _, _, wanted in parts])
+        chosen = tuple(
+            replace(self.bands[i], name=name or self.bands[i].name)
+            for i, (name, _, _) in zip(indices, parts, strict=True)
+        )
+        if not chosen or len({band.name for band in chosen}) != len(chosen):
+            raise SceneError(f"{self.name}: bands {','.join(bands)}: name at least one, each once")
+        return replace(self, bands=chosen, reader=_Selection(self.reader, indices))
+
+    def with_crs(self, crs: str) -> Scene:
+        """The scene with a CRS where it has none of its own; raises SceneError."""
+        from odc.geo.crs import CRS
+        from odc.geo.geobox import GeoBox
+
+        try:
+            assumed = CRS(crs)
+        except ValueError as error:
+            raise SceneError(f"{crs!r} is no CRS: give an EPSG code such as EPSG:32632") from error
+        if not self.georeferenced:
+            raise SceneError(f"{self.name}: no georeference: a CRS alone can't place its pixels")
+        if self.geobox.crs not in (None, assumed):
+            raise SceneError(
+                f"{self.name}: it has a CRS, {self.geobox.crs}, and can't be taken as {crs}"
+            )
+        return replace(self, geobox=GeoBox(self.shape, self.geobox.affine, assumed))
+
+
+@dataclass(frozen=True, slots=True)
+class _Selection:
+    """Some bands of another reader, in any order."""
+
+    reader: Reader
+    indices: tuple[int, ...]
+
+    def read(self, window: Window, bands: Sequence[int]) -> tuple[NDArray[Any], BoolArray]:
+        return self.reader.read(window, [self.indices[band] for band in bands])
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        return self.reader.fingerprint()

@@ -1,0 +1,394 @@
+"""One image file as a scene: GeoTIFF, Cloud Optimized GeoTIFF, JPEG 2000, JPEG, PNG.
+
+``valid`` is decided here, once, from all that a file can say:
+
+* its mask band, or its alpha band (which is then no image band): 0 is not valid;
+* NaN and infinity in any of the bands that are read;
+* a nodata value that no sensor measures (negative, or beyond 1e9) in any band that is read;
+* any other nodata value (0, 255, 65535) where *all* image bands of the file have it. A dark
+  pixel whose red happens to be 0 is no hole, and a collar stays a collar whichever bands are
+  read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import threading
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window as RasterioWindow
+
+from geoseg.errors import BlockError, SceneError
+from geoseg.grid import Window
+from geoseg.scene.formats import DRIVERS, Source, find_source
+from geoseg.scene.reader import Band, Scene
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+    from rasterio.io import DatasetReader
+
+__all__ = ["FileReader", "Layout", "open_file", "open_scene"]
+
+BoolArray = NDArray[np.bool_]
+
+MAX_BLOCK_BYTES = 1 << 28
+"""A file's own block beyond this is refused: one pixel of it costs the whole block."""
+
+_SENTINEL = 1e9
+_GDAL = {
+    "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",  # else a cut JPEG reads as grey without a word
+    "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",  # folders with 100,000 files
+}
+_LOCAL_ONLY = {"CPL_VSIL_CURL_ALLOWED_FILENAME": "-"}  # no request can leave, whatever a file says
+_COLOURS = {"red", "green", "blue", "nir", "rededge", "coastal", "pan"}
+
+_opening = threading.Lock()
+_inherited: list[Any] = []
+"""Datasets that a forked child got from its parent: never used there, never closed there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What the bands of a file are: indices count from 1, as in GDAL.
+
+    ``nodata`` holds one value per image band, None where it has none.
+    """
+
+    image: tuple[int, ...]
+    nodata: tuple[float | None, ...]
+    alpha: int | None = None
+    mask: bool = False
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[DatasetReader]:
+    dataset = _open(source)
+    try:
+        yield dataset
+    finally:
+        dataset.close()
+
+
+def _open(source: Source) -> DatasetReader:
+    options = _GDAL if source.network else _GDAL | _LOCAL_ONLY
+    drivers = [source.driver] if source.driver else list(DRIVERS)
+    path = source.path if source.remote else Path(source.path)
+    problem: Exception | None = None
+    with _opening, warnings.catch_warnings(), rasterio.Env(**options):
+        # a scene without georeference is told to the caller, not to stderr
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        for driver in drivers:
+            try:
+                return rasterio.open(path, driver=driver)
+            except RasterioError as error:
+                problem = problem or error
+    raise SceneError(
+        f"{source.path}: can't be opened as {' or '.join(drivers)}: {problem}: "
+        "write or fetch it again"
+    ) from problem
+
+
+@dataclass(frozen=True)
+class FileReader:
+    """Reads windows of one file. One handle per thread, opened where it is used."""
+
+    source: Source
+    layout: Layout
+    _local: threading.local = field(
+        default_factory=threading.local, init=False, repr=False, compare=False
+    )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FileReader, (self.source, self.layout)
+
+    def _dataset(self) -> DatasetReader:
+        pid, dataset = getattr(self._local, "handle", (None, None))
+        if dataset is None or pid != os.getpid():
+            if dataset is not None:
+                _inherited.append(dataset)
+            try:
+                dataset = _open(self.source)
+            except SceneError as error:
+                raise BlockError(str(error)) from error
+            self._local.handle = os.getpid(), dataset
+        return dataset
+
+    def close(self) -> None:
+        """Close this thread's handle; the next read opens it again."""
+        pid, dataset = getattr(self._local, "handle", (None, None))
+        if dataset is not None and pid == os.getpid():
+            dataset.close()
+        self._local.handle = None, None
+
+    def read(self, window: Window, bands: Sequence[int]) -> tuple[NDArray[Any], BoolArray]:
+        """Pixels (band, row, col) and valid (row, col); raises BlockError."""
+        where = RasterioWindow(window.col_off, window.row_off, window.width, window.height)
+        return self._read(bands, where, window.shape)
+
+    def read_decimated(
+        self, shape: tuple[int, int], bands: Sequence[int]
+    ) -> tuple[NDArray[Any], BoolArray]:
+        """The whole file at ``shape`` (rows, cols), nearest pixel, from overviews if any."""
+        dataset = self._dataset()
+        return self._read(bands, RasterioWindow(0, 0, dataset.width, dataset.height), shape)
+
+    def _read(
+        self, bands: Sequence[int], where: RasterioWindow, shape: tuple[int, int]
+    ) -> tuple[NDArray[Any], BoolArray]:
+        dataset = self._dataset()
+        options = _GDAL if self.source.network else _GDAL | _LOCAL_ONLY
+        indexes = [self.layout.image[band] for band in bands]
+        try:
+            with rasterio.Env(**options):
+                pixels = dataset.read(indexes, window=where, out_shape=(len(indexes), *shape))
+                valid = np.ones(shape, bool)
+                if self.layout.mask:
+                    valid &= dataset.read_masks(1, window=where, out_shape=shape) > 0
+                if self.layout.alpha is not None:
+                    valid &= dataset.read(self.layout.alpha, window=where, out_shape=shape) > 0
+
+                def read_band(band: int) -> NDArray[Any]:
+                    index = self.layout.image[band]
+                    return dataset.read(index, window=where, out_shape=shape)
+
+                valid &= _measured(pixels, bands, self.layout.nodata, read_band)
+        except (RasterioError, MemoryError) as error:
+            cause = error.__cause__ or error
+            raise BlockError(
+                f"{self.source.path}: can't read rows {int(where.row_off)} to "
+                f"{int(where.row_off + where.height)}, columns {int(where.col_off)} to "
+                f"{int(where.col_off + where.width)}: {cause}"
+            ) from error
+        return pixels, valid
+
+    def fingerprint(self, *, sha256: bool = False) -> Mapping[str, Any]:
+        """Path, size and time of the file (``mtime_ns``); its sha256 where asked for."""
+        if self.source.remote:
+            return {"path": self.source.path}
+        status = os.stat(self.source.path)
+        out: dict[str, Any] = {
+            "path": self.source.path,
+            "size": status.st_size,
+            "mtime_ns": status.st_mtime_ns,
+        }
+        if sha256:
+            with open(self.source.path, "rb") as file:
+                out["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+        return out
+
+
+def _measured(
+    pixels: NDArray[Any],
+    bands: Sequence[int],
+    nodata: Sequence[float | None],
+    read_band: Any,
+) -> BoolArray:
+    """Valid (row, col) as far as the values tell; other bands are read only where needed."""
+    valid = np.ones(pixels.shape[1:], bool)
+    if pixels.dtype.kind == "f":
+        valid &= np.isfinite(pixels).all(axis=0)
+    values = [_as_stored(value, pixels.dtype) for value in nodata]
+    if all(value is None for value in values):
+        return valid
+    empty = valid.copy()  # every band seen so far holds a nodata value that could be measured
+    for layer, band in zip(pixels, bands, strict=True):
+        value = values[band]
+        if _is_sentinel(value):
+            valid &= layer != value
+        empty &= _could_be_measured(value) & (layer == value)
+    return valid & ~_all_bands(empty, bands, values, read_band)
+
+
+def _all_bands(
+    empty: BoolArray, bands: Sequence[int], values: Sequence[Any], read_band: Any
+) -> BoolArray:
+    """Where the bands that were not read hold their nodata value, too."""
+    for band in sorted(set(range(len(values))) - set(bands)):
+        if not empty.any():
+            break
+        if _could_be_measured(values[band]):
+            empty = empty & (read_band(band) == values[band])
+        else:
+            return np.zeros_like(empty)
+    return empty
+
+
+def _is_sentinel(value: Any) -> bool:
+    return value is not None and bool(value < 0 or value > _SENTINEL)
+
+
+def _could_be_measured(value: Any) -> bool:
+    return value is not None and not _is_sentinel(value)
+
+
+def _as_stored(value: float | None, dtype: np.dtype[Any]) -> Any:
+    """A nodata value in the type of the pixels; None where no pixel can hold it."""
+    if value is None or not math.isfinite(value):
+        return None  # NaN and infinity are never valid anyway
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            stored = dtype.type(value)
+        return stored if np.isfinite(stored) else None
+    limits = np.iinfo(dtype)
+    if value != int(value) or not limits.min <= value <= limits.max:
+        return None
+    return dtype.type(int(value))
+
+
+def open_scene(
+    path: str | Path,
+    *,
+    bands: Sequence[str] | None = None,
+    nodata: float | Literal["none"] | None = None,
+    assume_crs: str | None = None,
+    allow_vrt: bool = False,
+    allow_network: bool = False,
+) -> Scene:
+    """Open an image as a scene; no pixel is read.
+
+    Args:
+        path: a GeoTIFF (COG, BigTIFF), JPEG 2000, JPEG or PNG file.
+        bands: the bands to use, in order, by name or number from 1; ``"red=3"`` also names
+            it. All by default.
+        nodata: value that replaces the declared one; ``"none"``: every value counts.
+        assume_crs: the CRS of a file that has none, as pyproj reads it.
+        allow_vrt: follow a VRT, which may read any other file.
+        allow_network: read URLs and /vsi paths.
+
+    Raises SceneError when the file can't be opened as an image or lacks a band.
+
+    """
+    scene = open_file(path, nodata=nodata, allow_vrt=allow_vrt, allow_network=allow_network)
+    if assume_crs is not None:
+        scene = scene.with_crs(assume_crs)
+    return scene if bands is None else scene.select(bands)
+
+
+def open_file(
+    path: str | Path,
+    *,
+    nodata: float | Literal["none"] | None = None,
+    allow_vrt: bool = False,
+    allow_network: bool = False,
+) -> Scene:
+    """One image file as a scene, as it is.
+
+    ``nodata`` replaces the declared value; ``"none"`` means that every value counts.
+    Raises SceneError where the file can't be opened or is none of the formats above.
+    """
+    source = find_source(path, allow_vrt=allow_vrt, allow_network=allow_network)
+    with _opened(source) as dataset:
+        _check(dataset, source, trusted=allow_vrt or allow_network)
+        layout = _layout(dataset, nodata)
+        declared = layout.nodata[0]
+        return Scene(
+            name=Path(source.path).name,
+            geobox=_geobox(dataset),
+            bands=_bands(dataset, layout),
+            dtype=np.result_type(*(dataset.dtypes[i - 1] for i in layout.image)).name,
+            nodata=None if declared is None else float(declared),
+            reader=FileReader(source, layout),
+            georeferenced=not dataset.transform.is_identity,
+            tags=_tags(dataset, source),
+        )
+
+
+def _check(dataset: DatasetReader, source: Source, trusted: bool) -> None:
+    path = source.path
+    if not trusted and "OVERVIEW_FILE" in dataset.tags(ns="OVERVIEWS"):
+        raise SceneError(f"{path}: its overviews are said to be in another file: remove that tag")
+    if any(dtype.startswith("complex") for dtype in dataset.dtypes):
+        raise SceneError(f"{path}: complex numbers: give amplitudes or intensities instead")
+    pixel_interleaved = dataset.profile.get("interleave") == "pixel"
+    for dtype, (rows, cols) in zip(dataset.dtypes, dataset.block_shapes, strict=True):
+        size = rows * cols * np.dtype(dtype).itemsize * (dataset.count if pixel_interleaved else 1)
+        if size > MAX_BLOCK_BYTES:
+            raise SceneError(
+                f"{path}: stored in blocks of {rows} x {cols} pixels, {size / 2**20:,.0f} MiB "
+                f"each: write it in tiles first (gdal_translate -co TILED=YES)"
+            )
+
+
+def _layout(dataset: DatasetReader, nodata: float | Literal["none"] | None) -> Layout:
+    alphas = [i for i, c in enumerate(dataset.colorinterp, 1) if c is ColorInterp.alpha]
+    image = tuple(i for i in dataset.indexes if i not in alphas)
+    if not image:
+        raise SceneError(f"{dataset.name}: nothing but an alpha band: give an image")
+    if nodata is None:
+        values = tuple(dataset.nodatavals[i - 1] for i in image)
+    else:
+        values = (None if nodata == "none" else float(nodata),) * len(image)
+    flags = dataset.mask_flag_enums[image[0] - 1]
+    mask = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+    return Layout(image, values, alphas[0] if alphas else None, mask)
+
+
+def _bands(dataset: DatasetReader, layout: Layout) -> tuple[Band, ...]:
+    """Named by description, else by colour, else by number; a repeated name gets a suffix."""
+    bands: list[Band] = []
+    seen: dict[str, int] = {}
+    for number, index in enumerate(layout.image, 1):
+        tags = dataset.tags(index)
+        name = dataset.descriptions[index - 1] or _colour(dataset, index) or str(number)
+        seen[name] = seen.get(name, 0) + 1
+        if seen[name] > 1:
+            name = f"{name}_{seen[name]}"
+        bands.append(
+            Band(
+                name=name,
+                wavelength_um=_number(tags.get("CENTRAL_WAVELENGTH_UM")),
+                scale=float(dataset.scales[index - 1]),
+                offset=float(dataset.offsets[index - 1]),
+            )
+        )
+    return tuple(bands)
+
+
+def _colour(dataset: DatasetReader, index: int) -> str | None:
+    name: str = dataset.colorinterp[index - 1].name
+    return name if name in _COLOURS else None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
+
+
+def _geobox(dataset: DatasetReader) -> GeoBox:
+    from odc.geo.geobox import GeoBox
+
+    crs = dataset.crs
+    if not crs:
+        return GeoBox(dataset.shape, dataset.transform, None)
+    # by its code only where the whole definition is that code's
+    authority = crs.to_authority(confidence_threshold=100)
+    text = ":".join(authority) if authority else crs.to_wkt()
+    return GeoBox(dataset.shape, dataset.transform, text)
+
+
+def _tags(dataset: DatasetReader, source: Source) -> dict[str, str]:
+    gcps, _ = dataset.gcps
+    return {
+        **dataset.tags(),
+        **dataset.tags(ns="IMAGERY"),
+        "file": Path(source.path).name,
+        "driver": dataset.driver,
+        "block": "{} x {}".format(*dataset.block_shapes[0]),
+        "compression": dataset.compression.name if dataset.compression else "none",
+        "overviews": ",".join(str(factor) for factor in dataset.overviews(1)),
+        **({"gcps": str(len(gcps))} if gcps else {}),
+    }
