@@ -79,6 +79,7 @@ class Plan:
         pins: what is fixed because it could change a bit.
         memory: bytes that a process may use.
         activation_px: bytes that the model needs per pixel of a batch.
+
     """
 
     scene: str

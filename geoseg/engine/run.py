@@ -1,0 +1,438 @@
+"""Running a job: passes over blocks, on one of a few executors. The one place with Dask.
+
+An executor takes a task and a stream of items and gives back (item, result or error) in any
+order, holding only a bounded window of them. The serial one is the reference; the others
+must give the same bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from itertools import islice
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from geoseg.engine.blocks import (
+    Job,
+    Place,
+    finish_block,
+    observe_block,
+    phase_name,
+    predict_block,
+    solve,
+)
+from geoseg.engine.plan import SLOTS
+from geoseg.engine.report import Progress, RunReport
+from geoseg.engine.store import MapLayout, create_map
+from geoseg.errors import BlockError, GeosegError, WorkerError
+from geoseg.models.segmenter import Fittable, Segmenter
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+__all__ = ["ClusterExecutor", "Executor", "SerialExecutor", "fit", "run_job"]
+
+Item = TypeVar("Item")
+Outcome = Any
+Task = Callable[..., Any]
+
+WORKER_WAIT_S = 60.0
+"""How long a job waits for a worker that can take its blocks before it says so."""
+
+
+class Executor(Protocol):
+    """Runs a task over items, a bounded window of them at a time."""
+
+    workers: int
+
+    def run(
+        self, task: Task, arguments: tuple[Any, ...], items: Iterable[Item]
+    ) -> Iterator[tuple[Item, Outcome | Exception]]:
+        """``task(*arguments, item)`` for each item; errors come back instead of a result."""
+        ...
+
+
+@dataclass
+class SerialExecutor:
+    """One block after the other in this thread: the reference."""
+
+    workers: int = 1
+
+    def run(
+        self, task: Task, arguments: tuple[Any, ...], items: Iterable[Item]
+    ) -> Iterator[tuple[Item, Outcome | Exception]]:
+        """See Executor."""
+        for item in items:
+            try:
+                outcome: Outcome | Exception = task(*arguments, item)
+            except GeosegError as error:
+                outcome = error
+            yield item, outcome
+
+
+class ClusterExecutor(AbstractContextManager["ClusterExecutor"]):
+    """Blocks as Dask tasks: threads of this process, worker processes, or any cluster.
+
+    Args:
+        workers: worker processes on this machine; 0 runs threads of this process.
+        address: scheduler to use instead, as ``tcp://host:port`` or ``tls://host:port``.
+        client: a connected Client to use instead; it is left open.
+        resources: what a worker must offer to take a block, such as ``{"GPU": 1}``.
+        security: a ``distributed.Security`` for a TLS scheduler.
+        dashboard: address of the dashboard, such as ``127.0.0.1:8787``; None: no dashboard.
+
+    """
+
+    def __init__(
+        self,
+        workers: int = 0,
+        *,
+        address: str | None = None,
+        client: Client | None = None,
+        resources: Mapping[str, float] | None = None,
+        security: Any = None,
+        dashboard: str | None = None,
+        wait_s: float = WORKER_WAIT_S,
+    ) -> None:
+        self.workers = max(workers, 1)
+        self.resources = dict(resources or {})
+        self.wait_s = wait_s
+        self._workers = workers
+        self._address = address
+        self._given = client
+        self._security = security
+        self._dashboard = dashboard
+        self._client: Client | None = client
+        self._cluster: Any = None
+
+    def __enter__(self) -> ClusterExecutor:
+        import dask
+        from distributed import Client, LocalCluster
+
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        if self._given is None and self._address is not None:
+            try:
+                self._client = Client(self._address, security=self._security, timeout=self.wait_s)
+            except (OSError, TimeoutError) as error:
+                raise WorkerError(
+                    f"no scheduler answers at {self._address} ({error}): start one with "
+                    "'dask scheduler' and workers with 'dask worker'"
+                ) from error
+        elif self._given is None:
+            settings = {
+                # the engine bounds memory itself: a paused or spilling worker only hides it
+                "distributed.worker.memory.target": False,
+                "distributed.worker.memory.spill": False,
+                "distributed.worker.memory.pause": False,
+                "distributed.worker.memory.terminate": False,
+                "distributed.scheduler.allowed-failures": 0,
+            }
+            with dask.config.set(settings):
+                self._cluster = LocalCluster(
+                    n_workers=self.workers,
+                    threads_per_worker=SLOTS,
+                    processes=self._workers > 0,
+                    host="127.0.0.1" if self._workers > 0 else None,
+                    dashboard_address=self._dashboard,
+                    memory_limit=0,
+                    silence_logs=logging.CRITICAL,
+                    security=self._security,
+                )
+                self._client = Client(self._cluster)
+        self._wait_for_workers()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._given is not None:
+            return
+        with suppress(TimeoutError, OSError):
+            if self._client is not None:
+                self._client.close(timeout=2)
+            if self._cluster is not None:
+                self._cluster.close(timeout=2)
+
+    def _able(self) -> list[Mapping[str, Any]]:
+        """Workers that offer the resources a block needs."""
+        assert self._client is not None
+        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        wanted = self.resources.items()
+        return [w for w in workers if all(w["resources"].get(k, 0) >= n for k, n in wanted)]
+
+    def _wait_for_workers(self) -> None:
+        deadline = time.monotonic() + self.wait_s
+        while not (able := self._able()):
+            if time.monotonic() > deadline:
+                needs = ", ".join(f"{k}={n:g}" for k, n in self.resources.items())
+                raise WorkerError(
+                    f"no worker{' with ' + needs if needs else ''} joined the cluster within "
+                    f"{self.wait_s:g} s: start workers"
+                    + (f" with --resources '{needs}'" if needs else "")
+                )
+            time.sleep(0.1)
+        self.workers = len(able)
+
+    def run(
+        self, task: Task, arguments: tuple[Any, ...], items: Iterable[Item]
+    ) -> Iterator[tuple[Item, Outcome | Exception]]:
+        """See Executor. An item on a worker that died is run again, alone, after the others:
+        only one that kills its worker again when nothing else runs is blamed.
+        """
+        assert self._client is not None
+        given = self._client.scatter(arguments, broadcast=True, hash=False, direct=False)
+        slots = sum(w["nthreads"] for w in self._able()) or SLOTS
+        suspects: list[Item] = []
+        for item, outcome in self._stream(task, given, iter(items), slots + self.workers):
+            if isinstance(outcome, _WorkerDied):
+                suspects.append(item)
+            else:
+                yield item, outcome
+        for suspect in suspects:
+            self._wait_for_workers()
+            for item, outcome in self._stream(task, given, iter([suspect]), 1):
+                if isinstance(outcome, _WorkerDied):
+                    window = f"block {item}"
+                    yield item, WorkerError(f"{window} kills the worker it runs on: {outcome}")
+                else:
+                    yield item, outcome
+
+    def _stream(
+        self, task: Task, given: Any, items: Iterator[Item], window: int
+    ) -> Iterator[tuple[Item, Outcome | Exception]]:
+        from distributed import as_completed
+
+        waiting: dict[Future, Item] = {}
+
+        def submit(count: int) -> list[Future]:
+            return [self._submit(task, given, item, waiting) for item in islice(items, count)]
+
+        finished = as_completed(submit(window))
+        try:
+            while waiting:
+                future = self._next(finished)
+                item = waiting.pop(future)
+                outcome = _outcome(future)
+                future.release()
+                for more in submit(1):
+                    finished.add(more)
+                yield item, outcome
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def _submit(self, task: Task, given: Any, item: Item, waiting: dict[Future, Item]) -> Future:
+        assert self._client is not None
+        name = getattr(task, "__name__", "task").replace("_", "-")
+        label = "-".join(map(str, item)) if isinstance(item, tuple) else str(item)
+        future = self._client.submit(
+            _call,
+            task,
+            given,
+            item,
+            key=f"{name}-{label}-{next(_serial)}",
+            resources=self.resources or None,
+            pure=False,
+        )
+        waiting[future] = item
+        return future
+
+    def _next(self, finished: Any) -> Future:
+        """The next future that is done; WorkerError when all workers are gone for long."""
+        from distributed import TimeoutError as DaskTimeoutError
+
+        alone_since: float | None = None
+        while True:
+            finished.timeout = 5.0
+            finished.start = time.time()
+            try:
+                return next(finished)
+            except (TimeoutError, DaskTimeoutError):
+                pass
+            if self._client is None or self._client.status not in ("running", "connecting"):
+                raise WorkerError(
+                    "the connection to the scheduler is lost: what is done is kept, "
+                    "run the same command again to go on"
+                )
+            if self._able():
+                alone_since = None
+            elif alone_since is None:
+                alone_since = time.monotonic()
+            elif time.monotonic() - alone_since > self.wait_s:
+                raise WorkerError(
+                    f"no worker has been there for {self.wait_s:g} s: what is done is kept, "
+                    "start workers and run the same command again"
+                )
+
+
+def _count() -> Iterator[str]:
+    number = 0
+    tag = f"{os.getpid():x}{int(time.time() * 1000) & 0xFFFFFF:x}"
+    while True:
+        number += 1
+        yield f"{tag}{number:x}"
+
+
+_serial = _count()
+
+
+def _call(task: Task, given: tuple[Any, ...], item: Any) -> Any:
+    return task(*given, item)
+
+
+class _WorkerDied(Exception):  # noqa: N818 - a marker, never raised
+    """The worker that ran or held a task is gone."""
+
+
+def _outcome(future: Future) -> Outcome | Exception:
+    from distributed import CancelledError, KilledWorker
+
+    if future.status == "finished":
+        return future.result()
+    try:
+        error = future.exception(timeout=30)
+    except (CancelledError, TimeoutError) as gone:
+        return _WorkerDied(str(gone))
+    if isinstance(error, KilledWorker | CancelledError):
+        return _WorkerDied("its worker ended without a word (out of memory, or a crash)")
+    if isinstance(error, GeosegError):
+        return error
+    assert error is not None
+    raise error
+
+
+def fit(
+    fittable: Fittable, job: Job, executor: Executor, progress: Progress
+) -> tuple[Segmenter, list[dict[str, Any]]]:
+    """Passes over the scene until the method has all its statistics.
+
+    Statistics are added in block order whatever the order in which they come.
+    """
+    records = []
+    current: Fittable | Segmenter = fittable
+    passes = 0
+    while isinstance(current, Fittable) and not isinstance(current, Segmenter):
+        passes += 1
+        progress.start(f"observe {passes}", job.plan.region.pixels)
+        total: Any = None
+        held: dict[Place, Any] = {}
+        order = (block.index for block in job.plan.iter_blocks())
+        wanted = next(order, None)
+        places = [block.index for block in job.plan.iter_blocks()]
+        for place, outcome in executor.run(observe_block, (job, current), places):
+            if isinstance(outcome, Exception):
+                raise outcome
+            held[place], record = outcome
+            records.append(record)
+            progress.advance(record["pixels"])
+            while wanted in held:
+                stats = held.pop(wanted)
+                total = stats if total is None else total + stats
+                wanted = next(order, None)
+        current = current.fitted(total)
+    assert isinstance(current, Segmenter)
+    return current, records
+
+
+def run_job(
+    job: Job,
+    executor: Executor,
+    progress: Progress,
+    *,
+    part: tuple[int, int] | None = None,
+) -> RunReport:
+    """All passes of a job that are not done yet; what is done is read from the ledger.
+
+    ``part`` (i, n) does the i-th of n shares of the first pass only. A block that fails is
+    reported after all others are safe in the store. Raises BlockError or WorkerError.
+    """
+    report = RunReport.start(job.plan)
+    if job.store.read_json("ledger/layout.json") is None:
+        plan = job.plan
+        layout = MapLayout(
+            shape=plan.shape, block=plan.blocks.size, chunk=plan.chunk, names=job.array_names
+        )
+        create_map(job.store.map_url, layout, job.store.storage_options)
+        job.store.write_json("ledger/layout.json", {"names": job.array_names})
+    for number in range(len(job.joins) + 1):
+        if number > 0:
+            _solve(job, number - 1, executor, report)
+        task, arguments = (
+            (predict_block, (job,)) if number == 0 else (finish_block, (job, number - 1))
+        )
+        _run_pass(number, task, arguments, executor, progress, report, part)
+        if part is not None:
+            break
+    for number in range(len(job.joins) + 1):
+        for record in job.store.records(phase_name(number)):
+            report.add(record)
+    return report
+
+
+def _solve(job: Job, stage: int, executor: Executor, report: RunReport) -> None:
+    if job.store.read_json(f"ledger/solve-{stage}.json") is None:
+        for _, outcome in executor.run(solve, (job, stage), [(0, 0)]):
+            if isinstance(outcome, Exception):
+                raise outcome
+    report.add_seconds(job.store.read_json(f"ledger/solve-{stage}.json")["seconds"])
+
+
+def _run_pass(
+    number: int,
+    task: Task,
+    arguments: tuple[Any, ...],
+    executor: Executor,
+    progress: Progress,
+    report: RunReport,
+    part: tuple[int, int] | None,
+) -> None:
+    job: Job = arguments[0]
+    done = job.store.done(phase_name(number))
+    blocks = (b for b in job.plan.iter_blocks() if _is_mine(b.number, part, job))
+    skipped = sum(b.window.pixels for b in blocks if b.number in done) if done else 0
+    progress.start("predict" if number == 0 else "join", job.plan.region.pixels, skipped)
+    todo = (
+        b.index
+        for b in job.plan.iter_blocks()
+        if b.number not in done and _is_mine(b.number, part, job)
+    )
+    failures: list[tuple[Place, GeosegError]] = []
+    for place, outcome in executor.run(task, arguments, todo):
+        if isinstance(outcome, GeosegError):
+            failures.append((place, outcome))
+        elif isinstance(outcome, Exception):
+            raise outcome
+        else:
+            report.ran(outcome)
+            progress.advance(outcome["pixels"])
+    if failures:
+        raise _failure(failures)
+
+
+def _is_mine(number: int, part: tuple[int, int] | None, job: Job) -> bool:
+    """Whether a block is in the i-th of n contiguous shares."""
+    if part is None:
+        return True
+    index, count = part
+    total = len(job.plan.blocks)
+    return (index - 1) * total // count <= number < index * total // count
+
+
+def _failure(failures: list[tuple[Place, GeosegError]]) -> GeosegError:
+    """One error that names all windows that failed; the others are in the store."""
+    failures.sort(key=lambda failure: failure[0])
+    first = failures[0][1]
+    if len(failures) == 1:
+        return first
+    others = ", ".join(str(place) for place, _ in failures[1:6])
+    more = f" and {len(failures) - 6} more" if len(failures) > 6 else ""
+    kind = type(first) if isinstance(first, BlockError | WorkerError) else BlockError
+    return kind(f"{first} (also blocks {others}{more})")

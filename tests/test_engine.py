@@ -1,0 +1,118 @@
+"""The engine against the whole scene at once: laws 1 to 4, 12 and 13."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toys import MeanSegmenter, array_scene, mean_labels
+
+from geoseg.engine.blocks import Job
+from geoseg.engine.plan import PlanRequest, make_plan
+from geoseg.engine.report import NoProgress
+from geoseg.engine.run import ClusterExecutor, Executor, SerialExecutor, run_job
+from geoseg.engine.store import JobStore, open_map
+from geoseg.grid import Window
+
+
+def random_scene(seed: int, shape: tuple[int, int]):
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (2, *shape), dtype=np.uint8)
+    valid = rng.random(shape) > 0.1
+    return array_scene(pixels, valid), pixels, valid
+
+
+def run(scene, segmenter, folder: Path, request: PlanRequest, executor: Executor):
+    plan = make_plan(scene, segmenter.card, (0,), request)
+    job = Job(scene=scene, segmenter=segmenter, plan=plan, store=JobStore(str(folder)))
+    report = run_job(job, executor, NoProgress())
+    group = open_map(job.store.map_url)
+    return np.asarray(group["category_id"]), np.asarray(group["score"]), report, job
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 99),
+    shape=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    tile=st.sampled_from([8, 13, 32]),
+    side=st.integers(1, 3),
+    batch=st.integers(1, 5),
+)
+def test_tiled_equals_whole_at_any_tile_and_block_size(
+    tmp_path_factory, seed, shape, tile, side, batch
+) -> None:
+    scene, pixels, valid = random_scene(seed, shape)
+    segmenter = MeanSegmenter(reach=3)
+    request = PlanRequest(tile_size=tile, block_tiles=side, batch=batch)
+    folder = tmp_path_factory.mktemp("job")
+    labels, score, report, _ = run(scene, segmenter, folder, request, SerialExecutor())
+    padded = np.pad(pixels, ((0, 0), (3, 3), (3, 3)), mode="reflect" if min(shape) > 1 else "edge")
+    if min(shape) > 3:  # numpy and scipy reflect narrower arrays differently
+        expected = np.where(valid, mean_labels(padded, 7)[3:-3, 3:-3], 255)
+        assert (labels == expected).all()
+    assert (score == np.where(valid, pixels[0] // 2, 255)).all()
+    assert sum(report.counts.values()) == pixels[0].size
+    assert report.counts[255] == (~valid).sum()
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_any_executor_gives_the_bytes_of_the_serial_one(tmp_path: Path, workers: int) -> None:
+    scene, _, _ = random_scene(1, (150, 130))
+    segmenter = MeanSegmenter()
+    request = PlanRequest(block_tiles=2)
+    expected = run(scene, segmenter, tmp_path / "serial", request, SerialExecutor())
+    with ClusterExecutor(workers) as executor:
+        got = run(scene, segmenter, tmp_path / "cluster", request, executor)
+    assert (got[0] == expected[0]).all()
+    assert (got[1] == expected[1]).all()
+    stored = sorted(p.name for p in (tmp_path / "serial/map.zarr").rglob("c/*/*"))
+    assert stored
+    for file in (tmp_path / "serial/map.zarr").rglob("*"):
+        if file.is_file():
+            twin = tmp_path / "cluster/map.zarr" / file.relative_to(tmp_path / "serial/map.zarr")
+            assert twin.read_bytes() == file.read_bytes()
+
+
+def test_a_region_is_a_crop_of_the_whole_map(tmp_path: Path) -> None:
+    scene, _, _ = random_scene(2, (120, 100))
+    segmenter = MeanSegmenter()
+    whole = run(scene, segmenter, tmp_path / "a", PlanRequest(block_tiles=1), SerialExecutor())
+    region = Window(33, 20, 50, 61)
+    request = PlanRequest(block_tiles=2, region=region)
+    part = run(scene, segmenter, tmp_path / "b", request, SerialExecutor())
+    assert (part[0][region.slices] == whole[0][region.slices]).all()
+    outside = np.ones(scene.shape, bool)
+    outside[region.slices] = False
+    assert (part[0][outside] == 255).all()
+
+
+def test_a_run_that_was_cut_short_goes_on(tmp_path: Path) -> None:
+    scene, _, _ = random_scene(3, (150, 130))
+    segmenter = MeanSegmenter()
+    request = PlanRequest(block_tiles=1)
+    whole = run(scene, segmenter, tmp_path / "whole", request, SerialExecutor())
+    plan = make_plan(scene, segmenter.card, (0,), request)
+    job = Job(scene=scene, segmenter=segmenter, plan=plan, store=JobStore(str(tmp_path / "cut")))
+    run_job(job, SerialExecutor(), NoProgress(), part=(1, 3))
+    done = job.store.done("pass-0")
+    assert 0 < len(done) < plan.block_count
+    report = run_job(job, SerialExecutor(), NoProgress())
+    assert report.blocks_now == plan.block_count - len(done)
+    again = np.asarray(open_map(job.store.map_url)["category_id"])
+    assert (again == whole[0]).all()
+
+
+def test_planning_a_million_by_a_million_is_arithmetic() -> None:
+    scene = array_scene(np.zeros((1, 4, 4), np.uint8))
+    from dataclasses import replace
+
+    from odc.geo.geobox import GeoBox
+
+    geobox = GeoBox((1_000_000, 1_000_000), scene.geobox.affine, scene.geobox.crs)
+    plan = make_plan(replace(scene, geobox=geobox), MeanSegmenter(tile_size=512).card, (0,))
+    assert plan.block_count == len(plan.blocks) > 100_000
+    assert "blocks" in str(plan)
+    assert type(plan).from_dict(plan.to_dict()) == plan
