@@ -387,13 +387,13 @@ def _solve(job: Job, stage: int, executor: Executor, report: RunReport) -> None:
 
 def _run_pass(
     number: int,
-    task: Task,
-    arguments: tuple[Any, ...],
+    call: tuple[Task, tuple[Any, ...]],
     executor: Executor,
     progress: Progress,
     report: RunReport,
     part: tuple[int, int] | None,
 ) -> None:
+    task, arguments = call
     job: Job = arguments[0]
     done = job.store.done(phase_name(number))
     blocks = (b for b in job.plan.iter_blocks() if _is_mine(b.number, part, job))

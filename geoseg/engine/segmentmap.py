@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -150,11 +150,10 @@ class SegmentMap:
         header: Any = group.attrs.asdict().get("geoseg")
         if not header or "geobox" not in header:
             raise InputError(f"{url}: not a finished geoseg map: give a .zarr that geoseg wrote")
-        row, row_end, col, col_end = header["region"]
         return cls(
             url=str(url),
             geobox=_geobox_from_dict(header["geobox"]),
-            region=Window(row, col, row_end - row, col_end - col),
+            region=Window(**header["region"]),
             legend=Legend.from_dict(header["legend"]),
             task=header["task"],
             georeferenced=header["georeferenced"],

@@ -113,7 +113,7 @@ def checksum(arrays: Mapping[str, NDArray[Any]]) -> int:
     crc = 0
     for name in sorted(arrays):
         crc = zlib.crc32(name.encode(), crc)
-        crc = zlib.crc32(np.ascontiguousarray(arrays[name]), crc)
+        crc = zlib.crc32(np.ascontiguousarray(arrays[name]).data, crc)
     return crc
 
 
@@ -203,6 +203,13 @@ class JobStore:
         except FileNotFoundError:
             return []
         return sorted(name for name in found if name and not name.endswith(".part"))
+
+    def remove_file(self, name: str) -> None:
+        """One file, if it is there."""
+        if self.is_local:
+            Path(self.url, name).unlink(missing_ok=True)
+        elif self._fs.exists(self._path(name)):
+            self._fs.rm_file(self._path(name))
 
     def remove(self, folder: str = "") -> None:
         """A folder of the store with all in it; the whole job by default."""
