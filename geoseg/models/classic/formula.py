@@ -1,0 +1,162 @@
+"""Band arithmetic as text: parsed to a small tree, evaluated on arrays, never executed.
+
+Whole-number bands stay whole numbers through ``+ - *``, so that histograms of ``2*g-r-b``
+are exact; everything else is computed in float64. A band alone keeps its own dtype.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.errors import ModelError
+
+__all__ = ["Formula", "parse_formula"]
+
+_BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
+}
+_KEEPS_WHOLE = (ast.Add, ast.Sub, ast.Mult)
+_FUNCTIONS: dict[str, tuple[int, Callable[..., Any]]] = {
+    "abs": (1, np.abs),
+    "exp": (1, np.exp),
+    "log": (1, np.log),
+    "max": (2, np.maximum),
+    "min": (2, np.minimum),
+    "sqrt": (1, np.sqrt),
+}
+_LONGEST = 400
+_STRIP = 1 << 15
+"""Pixels computed at a time: intermediate results stay in the processor's cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Formula:
+    """An expression of bands. ``names`` are its variables in order of appearance."""
+
+    text: str
+    names: tuple[str, ...]
+
+    def __call__(self, bands: Mapping[str, NDArray[Any]], scale: float = 1.0) -> NDArray[Any]:
+        """The value of each pixel; all bands of one shape.
+
+        ``scale`` other than 1 multiplies every band first (reflectance from digital
+        numbers). Divisions by zero and their like give NaN or infinity, without a warning.
+        """
+        tree = _tree(self.text)
+        if isinstance(tree, ast.Name) and scale == 1.0:
+            return bands[tree.id]
+        first = bands[self.names[0]]
+        sources = [np.ascontiguousarray(bands[name]).reshape(-1) for name in self.names]
+        whole = scale == 1.0 and _stays_whole(tree) and all(s.dtype.kind in "iu" for s in sources)
+        dtype = np.dtype(np.int64 if whole else np.float64)
+        out = np.empty(first.size, dtype)
+        with np.errstate(all="ignore"):
+            for start in range(0, first.size, _STRIP):
+                part = slice(start, start + _STRIP)
+                values = {n: s[part].astype(dtype) for n, s in zip(self.names, sources)}
+                if scale != 1.0:
+                    values = {n: v * scale for n, v in values.items()}
+                out[part] = _evaluate(tree, values)
+        return out.reshape(first.shape)
+
+
+def parse_formula(text: str) -> Formula:
+    """A formula from text such as ``(b8-b4)/(b8+b4)``.
+
+    Allowed are band names, numbers, ``+ - * / **`` (and ``^`` for a power), parentheses,
+    ``sqrt abs log exp min max``. Raises ModelError on anything else.
+    """
+    tree = _tree(text)
+    names: list[str] = []
+    _check(tree, text, names)
+    if not names:
+        raise ModelError(f"formula {text!r} names no band: write (b8-b4)/(b8+b4), say")
+    return Formula(text, tuple(dict.fromkeys(names)))
+
+
+@lru_cache(maxsize=256)
+def _tree(text: str) -> ast.expr:
+    if len(text) > _LONGEST:
+        raise ModelError(f"formula of {len(text)} characters: at most {_LONGEST} are allowed")
+    try:
+        return ast.parse(text.strip().replace("^", "**"), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise ModelError(
+            f"can't read the formula {text!r}: write it like (b8-b4)/(b8+b4)"
+        ) from None
+
+
+def _check(node: ast.expr, text: str, names: list[str]) -> None:
+    """Refuse every kind of node that is not arithmetic; collect the names."""
+    match node:
+        case ast.Constant(value=bool()):
+            pass
+        case ast.Constant(value=int() | float()):
+            return
+        case ast.Name(id=name):
+            names.append(name)
+            return
+        case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
+            return _check(operand, text, names)
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
+            _check(left, text, names)
+            return _check(right, text, names)
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _FUNCTIONS:
+            if len(args) == _FUNCTIONS[name][0]:
+                for argument in args:
+                    _check(argument, text, names)
+                return None
+    raise ModelError(
+        f"formula {text!r}: {ast.unparse(node)!r} is not allowed: use bands, numbers, "
+        f"+ - * / ** and {', '.join(_FUNCTIONS)}"
+    )
+
+
+def _evaluate(node: ast.expr, values: Mapping[str, NDArray[Any]]) -> Any:
+    match node:
+        case ast.Constant(value=value):
+            return value
+        case ast.Name(id=name):
+            return values[name]
+        case ast.UnaryOp(op=op, operand=operand):
+            value = _evaluate(operand, values)
+            return -value if isinstance(op, ast.USub) else value
+        case ast.BinOp(left=left, op=op, right=right):
+            a, b = _evaluate(left, values), _evaluate(right, values)
+            if isinstance(op, ast.Pow) and not isinstance(b, np.ndarray):
+                # small whole powers as products: the same on every platform and quicker
+                return a * a if b == 2 else np.power(np.asarray(a, np.float64), b)
+            if isinstance(op, ast.Div):
+                return np.divide(a, b)
+            return _BINARY[type(op)](a, b)
+        case ast.Call(func=ast.Name(id=name), args=args):
+            return _FUNCTIONS[name][1](*(_evaluate(argument, values) for argument in args))
+    raise AssertionError(ast.dump(node))  # _check let nothing else through
+
+
+def _stays_whole(node: ast.expr) -> bool:
+    """True when whole numbers in give whole numbers out."""
+    match node:
+        case ast.Constant(value=value):
+            return isinstance(value, int)
+        case ast.Name():
+            return True
+        case ast.UnaryOp(operand=operand):
+            return _stays_whole(operand)
+        case ast.BinOp(left=left, op=op, right=right):
+            return isinstance(op, _KEEPS_WHOLE) and _stays_whole(left) and _stays_whole(right)
+        case ast.Call(func=ast.Name(id="abs" | "min" | "max"), args=args):
+            return all(_stays_whole(argument) for argument in args)
+    return False
