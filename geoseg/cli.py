@@ -11,6 +11,7 @@ from geoseg.errors import GeosegError
 
 VERBS = {
     # verb: (module in geoseg.commands, one line for --help)
+    "info": ("info", "What a scene is: size, CRS, GSD, bands, nodata, valid share."),
     "map": ("map", "Map a scene with a model: polygons and rasters that open styled in a GIS."),
 }
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
     from rasterio.io import DatasetReader
 
-__all__ = ["FileReader", "Layout", "open_file", "open_scene"]
+__all__ = ["FileReader", "Layout", "open_file", "open_scene", "parse_nodata"]
 
 BoolArray = NDArray[np.bool_]
 
@@ -274,6 +274,16 @@ def open_scene(
     if assume_crs is not None:
         scene = scene.with_crs(assume_crs)
     return scene if bands is None else scene.select(bands)
+
+
+def parse_nodata(text: str | None) -> float | Literal["none"] | None:
+    """``--nodata`` as typed: a number, ``nan``, or ``none``; raises SceneError."""
+    if text is None or text.lower() == "none":
+        return None if text is None else "none"
+    try:
+        return float(text)
+    except ValueError:
+        raise SceneError(f"nodata {text!r} is no number: give one, or none") from None
 
 
 def open_file(

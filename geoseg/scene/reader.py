@@ -19,7 +19,7 @@ from geoseg.grid import Window
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-__all__ = ["Band", "Reader", "Scene", "reflect_indices"]
+__all__ = ["Band", "Decimating", "Reader", "Scene", "reflect_indices"]
 
 BoolArray = NDArray[np.bool_]
 
@@ -53,6 +53,17 @@ class Reader(Protocol):
 
     def fingerprint(self) -> Mapping[str, Any]:
         """What tells this source from a changed one: paths, sizes, times (JSON values)."""
+        ...
+
+
+@runtime_checkable
+class Decimating(Protocol):
+    """A reader that can give the whole source small, from its overviews."""
+
+    def read_decimated(
+        self, shape: tuple[int, int], bands: Sequence[int]
+    ) -> tuple[NDArray[Any], BoolArray]:
+        """The whole source at ``shape`` (rows, cols), nearest pixel."""
         ...
 
 
@@ -160,6 +171,30 @@ class Scene:
         col_index = (col_index - source.col_off)[None, :]
         return pixels[:, row_index, col_index], valid[row_index, col_index]
 
+    def preview(
+        self, max_side: int = 1024, bands: Sequence[int] | None = None
+    ) -> tuple[NDArray[Any], BoolArray]:
+        """The whole scene small, for pictures: pixels (band, row, col) and valid (row, col).
+
+        Nearest pixels, from overviews where the source has them, with no side longer than
+        ``max_side``. Raises BlockError when the source can't be read.
+        """
+        bands = tuple(range(len(self.bands))) if bands is None else tuple(bands)
+        rows, cols = self.shape
+        step = max(1, -(-max(rows, cols) // max_side))
+        shape = -(-rows // step), -(-cols // step)
+        if step > 1 and isinstance(self.reader, Decimating):
+            return self.reader.read_decimated(shape, bands)
+        strips = []
+        height = step * max(1, 256 // step)
+        for start in range(0, rows, height):
+            pixels, valid = self.read(Window(start, 0, min(height, rows - start), cols), bands)
+            strips.append((pixels[:, ::step, ::step], valid[::step, ::step]))
+        return (
+            np.concatenate([pixels for pixels, _ in strips], axis=1),
+            np.concatenate([valid for _, valid in strips], axis=0),
+        )
+
     def with_band_names(self, names: Sequence[str]) -> Scene:
         """The same scene with other band names, one per band; raises SceneError."""
         if len(names) != len(self.bands):
@@ -202,6 +237,11 @@ class Scene:
                 f"{self.name}: it has a CRS, {self.geobox.crs}, and can't be taken as {crs}"
             )
         return replace(self, geobox=GeoBox(self.shape, self.geobox.affine, assumed))
+
+    def _repr_html_(self) -> str:
+        from geoseg.scene.summary import to_html
+
+        return to_html(self)
 
 
 @dataclass(frozen=True, slots=True)

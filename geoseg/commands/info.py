@@ -1,0 +1,42 @@
+"""geoseg info: what a scene is, before anything is run on it."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+__all__ = ["command"]
+
+
+@click.command()
+@click.argument("scene")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--bands", help="Bands to use, by name or number from 1: 4,3,2 or red=4,green=3.")
+@click.option("--nodata", help="Value that replaces the declared one; none: every value counts.")
+@click.option("--assume-crs", metavar="CRS", help="CRS of a scene that has none.")
+@click.option("--allow-vrt", is_flag=True, help="Follow a VRT, which may read any other file.")
+@click.option("--allow-network", is_flag=True, help="Read URLs and /vsi paths.")
+def command(
+    scene: str,
+    as_json: bool,
+    bands: str | None,
+    nodata: str | None,
+    assume_crs: str | None,
+    allow_vrt: bool,
+    allow_network: bool,
+) -> None:
+    """Print size, CRS, GSD, bands, nodata and valid share of SCENE."""
+    from geoseg.scene.geotiff import open_scene, parse_nodata
+    from geoseg.scene.summary import summarize, to_text
+
+    opened = open_scene(
+        scene,
+        bands=bands.split(",") if bands else None,
+        nodata=parse_nodata(nodata),
+        assume_crs=assume_crs,
+        allow_vrt=allow_vrt,
+        allow_network=allow_network,
+    )
+    summary = summarize(opened)
+    click.echo(json.dumps(summary, indent=2) if as_json else to_text(summary))

@@ -1,0 +1,223 @@
+"""Area of interest: which pixels of a grid a person asked for.
+
+One rule, everywhere: a pixel belongs to the region where its *centre* lies inside it or on its
+edge. What is read and what is predicted does not depend on the region, so that the map of a
+region is exactly the crop of the whole map.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.errors import InputError
+from geoseg.grid import Window
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+    from shapely.geometry.base import BaseGeometry
+
+__all__ = ["Region"]
+
+BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.float64]
+
+_STRAIGHT_PX = 0.05
+"""An edge is cut until its curve in the scene's CRS is this straight, in pixels."""
+_MAX_VERTICES = 2_000_000
+
+
+@dataclass(frozen=True)
+class Region:
+    """Polygons in some CRS; ``crs`` None: in the scene's own.
+
+    Attributes:
+        geometry: a shapely Polygon or MultiPolygon.
+        crs: as pyproj reads it, or None.
+        name: for messages: the file's name, or the box as typed.
+
+    """
+
+    geometry: BaseGeometry
+    crs: str | None = None
+    name: str = "region"
+
+    @classmethod
+    def open(cls, text: str | Path, *, layer: str | None = None) -> Region:
+        """From ``west,south,east,north[,CRS]`` or from a vector file of polygons.
+
+        Raises InputError when it is neither.
+        """
+        return cls._from_box(str(text)) or cls._from_file(Path(text), layer)
+
+    @classmethod
+    def _from_box(cls, text: str) -> Region | None:
+        parts = [part.strip() for part in text.split(",")]
+        try:
+            values = [float(part) for part in parts[:4]]
+        except ValueError:
+            return None
+        if len(parts) not in (4, 5) or len(values) != 4:
+            return None
+        return cls.box((values[0], values[1], values[2], values[3]), crs=(*parts, None)[4])
+
+    @classmethod
+    def box(cls, bounds: tuple[float, float, float, float], *, crs: str | None = None) -> Region:
+        """A rectangle: west, south, east, north (x, y in ``crs``).
+
+        In degrees, west greater than east means that it crosses the antimeridian.
+        """
+        import shapely
+
+        west, south, east, north = bounds
+        name = ",".join(f"{value:g}" for value in bounds) + (f",{crs}" if crs else "")
+        if not all(math.isfinite(value) for value in bounds) or south >= north or west == east:
+            raise InputError(f"region {name}: give west,south,east,north with south < north")
+        if west < east:
+            return cls(shapely.box(west, south, east, north), crs, name)
+        if crs is None or not _crs(crs, name).is_geographic:
+            raise InputError(f"region {name}: give west,south,east,north with west < east")
+        halves = shapely.box(west, south, 180, north), shapely.box(-180, south, east, north)
+        return cls(shapely.MultiPolygon(list(halves)), crs, name)
+
+    @classmethod
+    def _from_file(cls, path: Path, layer: str | None) -> Region:
+        import pyogrio
+        import shapely
+
+        if not path.exists():
+            raise InputError(
+                f"region {path}: neither a file nor a box: give a vector file of polygons "
+                "or west,south,east,north[,CRS]"
+            )
+        try:
+            meta, _, wkb, _ = pyogrio.raw.read(path, layer=layer, columns=[], force_2d=True)
+        except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+            raise InputError(f"region {path}: not a vector file: {error}") from error
+        shapes = shapely.from_wkb(wkb) if wkb is not None else np.array([], object)
+        polygons = shapes[np.isin(shapely.get_type_id(shapes), (3, 6))]
+        if not len(polygons):
+            raise InputError(f"region {path}: no polygon in it: give polygons")
+        return cls(shapely.union_all(shapely.make_valid(polygons)), meta["crs"], path.name)
+
+    def window(self, geobox: GeoBox) -> Window:
+        """The smallest window of the grid that holds all its pixels; raises InputError."""
+        placed = _place(self, geobox)
+        grid = Window(0, 0, *(int(size) for size in geobox.shape))
+        left, top, right, bottom = placed.bounds
+        row_off, col_off = math.ceil(top - 0.5), math.ceil(left - 0.5)
+        height = math.floor(bottom - 0.5) + 1 - row_off
+        width = math.floor(right - 0.5) + 1 - col_off
+        window = Window(row_off, col_off, height, width) & grid
+        if window.pixels == 0:
+            box = ", ".join(f"{value:.8g}" for value in geobox.boundingbox.bbox)
+            raise InputError(
+                f"region {self.name}: no pixel of the scene has its centre in it: "
+                f"the scene covers {box} in {geobox.crs or 'pixels'}"
+            )
+        return window
+
+    def mask(self, window: Window, geobox: GeoBox) -> BoolArray:
+        """(row, col): True where a pixel of ``window`` belongs to the region.
+
+        The same for a pixel whatever window it is asked in.
+        """
+        import shapely
+        from affine import Affine
+        from rasterio.features import rasterize
+
+        placed = _place(self, geobox)
+        if window.pixels == 0 or placed.is_empty:
+            return np.zeros(window.shape, bool)
+        shift = Affine.translation(window.col_off, window.row_off)
+        out = rasterize([(placed, 1)], window.shape, transform=shift, dtype="uint8").astype(bool)
+        # at the edge each centre is decided in the grid's own coordinates, so that no window
+        # can round it otherwise
+        edge = rasterize(
+            [(placed.boundary.buffer(1e-3, quad_segs=1), 1)],
+            window.shape,
+            transform=shift,
+            all_touched=True,
+            dtype="uint8",
+        ).astype(bool)
+        rows, cols = np.nonzero(edge)
+        shapely.prepare(placed)
+        out[rows, cols] = shapely.intersects_xy(
+            placed, cols + (window.col_off + 0.5), rows + (window.row_off + 0.5)
+        )
+        return out
+
+
+def _crs(text: str, name: str) -> Any:
+    import pyproj
+
+    try:
+        return pyproj.CRS.from_user_input(text)
+    except pyproj.exceptions.CRSError as error:
+        raise InputError(
+            f"region {name}: {text!r} is no CRS: give one such as EPSG:4326"
+        ) from error
+
+
+@lru_cache(maxsize=16)
+def _place(region: Region, geobox: GeoBox) -> Any:
+    """The region in pixel coordinates (x = col, y = row) of a grid."""
+    import shapely
+
+    to_pixels = _to_pixels(region, geobox)
+    if region.crs is None or geobox.crs is None:
+        dense = region.geometry
+    else:
+        dense = _densify(region.geometry, to_pixels)
+    placed = shapely.transform(dense, to_pixels)
+    if not np.isfinite(shapely.get_coordinates(placed)).all():
+        raise InputError(f"region {region.name}: parts of it have no place in {geobox.crs}")
+    return placed if placed.is_valid else shapely.make_valid(placed)
+
+
+def _to_pixels(region: Region, geobox: GeoBox) -> Callable[[FloatArray], FloatArray]:
+    """Coordinates (vertex, xy) of the region to (vertex, col-row)."""
+    import pyproj
+
+    if region.crs is not None and geobox.crs is None:
+        raise InputError(f"region {region.name} is in {region.crs}, but the scene has no CRS")
+    inverse = ~geobox.affine
+    project = None
+    if region.crs is not None:
+        wkt = geobox.crs.to_wkt()
+        project = pyproj.Transformer.from_crs(_crs(region.crs, region.name), wkt, always_xy=True)
+
+    def to_pixels(points: FloatArray) -> FloatArray:
+        x, y = points.T if project is None else project.transform(points[:, 0], points[:, 1])
+        cols = inverse.a * x + inverse.b * y + inverse.c
+        rows = inverse.d * x + inverse.e * y + inverse.f
+        return np.column_stack([cols, rows])
+
+    return to_pixels
+
+
+def _densify(geometry: Any, to_pixels: Callable[[FloatArray], FloatArray]) -> Any:
+    """With vertices added until every edge is straight in pixels, too."""
+    import shapely
+
+    left, bottom, right, top = geometry.bounds
+    length = max(right - left, top - bottom)
+    while True:
+        dense = shapely.segmentize(geometry, length)
+        points = shapely.get_coordinates(dense)
+        bend = to_pixels((points[:-1] + points[1:]) / 2)
+        placed = to_pixels(points)
+        bend -= (placed[:-1] + placed[1:]) / 2
+        # pairs that join two rings are no edges
+        edges = np.hypot(*np.diff(points, axis=0).T) <= length * (1 + 1e-9)
+        worst = np.abs(bend[edges & np.isfinite(bend).all(axis=1)]).max(initial=0.0)
+        if worst <= _STRAIGHT_PX or len(points) > _MAX_VERTICES:
+            return dense
+        length /= 2
