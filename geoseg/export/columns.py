@@ -1,0 +1,97 @@
+"""The columns of geoseg's tables: what they hold, in words that a GIS shows.
+
+A field's alias and description travel in the Arrow schema; GDAL puts them where the format
+has a place for them (GeoPackage: ``gpkg_data_columns``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+__all__ = ["POLYGONS", "described", "plain_type", "provenance_json", "shapefile_name"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    alias: str
+    description: str
+    short: str = ""
+    """Name in a shapefile, where ten characters are all there is."""
+
+
+_WORDS = {
+    "segment_id": _Words("Segment", "Number of the polygon, in raster order of its first pixel"),
+    "category_id": _Words("Class id", "Number of the class in the legend", "cat_id"),
+    "category": _Words("Class", "Name of the class"),
+    "isthing": _Words("Countable", "True for objects that are counted, false for cover"),
+    "instance_id": _Words("Object", "Number of the object; empty for cover", "inst_id"),
+    "score": _Words("Confidence", "Mean confidence of the pixels, 0 to 1"),
+    "area_m2": _Words("Area (m²)", "Geodesic area in square metres"),
+    "perimeter_m": _Words("Perimeter (m)", "Geodesic length of the outline in metres", "perim_m"),
+    "pixels": _Words("Pixels", "Number of pixels of the map"),
+    "on_edge": _Words("On the edge", "True where the edge of the map cuts the polygon"),
+}
+
+POLYGONS = pa.schema(
+    [
+        ("segment_id", pa.int64()),
+        ("category_id", pa.uint8()),
+        ("category", pa.string()),
+        ("isthing", pa.bool_()),
+        ("instance_id", pa.int64()),
+        ("score", pa.float32()),
+        ("area_m2", pa.float64()),
+        ("perimeter_m", pa.float64()),
+        ("pixels", pa.int64()),
+        ("on_edge", pa.bool_()),
+        ("geometry", pa.binary()),
+    ]
+)
+"""Schema of an empty table of polygons whose own schema is not known."""
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type that every format can hold: dictionaries become their values."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def described(schema: pa.Schema, descriptions: dict[str, str]) -> pa.Schema:
+    """The schema with plain types, aliases and descriptions, geometry last as WKB.
+
+    ``descriptions`` add to, or replace, those of the columns that geoseg knows.
+    """
+    fields = []
+    for column in schema:
+        if column.name == "geometry":
+            continue
+        words = _WORDS.get(column.name)
+        metadata = {}
+        if words is not None:
+            metadata["GDAL:OGR:alternative_name"] = words.alias
+        text = descriptions.get(column.name, words.description if words else "")
+        if text:
+            metadata["GDAL:OGR:comment"] = text
+        fields.append(pa.field(column.name, plain_type(column.type), metadata=metadata or None))
+    geometry = pa.field("geometry", pa.binary(), metadata={"ARROW:extension:name": "geoarrow.wkb"})
+    return pa.schema([*fields, geometry])
+
+
+def shapefile_name(name: str, taken: set[str]) -> str:
+    """At most ten characters, not yet ``taken`` (which it joins)."""
+    words = _WORDS.get(name)
+    short = base = (words.short if words and words.short else name)[:10]
+    number = 1
+    while short.lower() in taken:
+        number += 1
+        short = f"{base[: 9 - len(str(number))]}_{number}"
+    taken.add(short.lower())
+    return short
+
+
+def provenance_json(provenance: Mapping[str, str]) -> str:
+    """One line of JSON, keys sorted."""
+    return json.dumps(dict(sorted(provenance.items())), ensure_ascii=False)

@@ -1,0 +1,93 @@
+"""GeoParquet 1.1 with a bounding box per row, written as a stream.
+
+https://geoparquet.org/releases/v1.1.0/ : WKB, the CRS as PROJJSON, a covering that lets
+readers skip row groups.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from geoseg.errors import OutputError
+from geoseg.export.columns import provenance_json
+
+if TYPE_CHECKING:
+    from geoseg.export.vector import Table
+
+__all__ = ["count", "write"]
+
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
+_BOX = pa.struct([(side, pa.float64()) for side in _SIDES])
+_ROW_GROUP_ROWS = 65_536
+_ROW_GROUP_BYTES = 64 << 20
+
+
+def write(table: Table, path: Path, provenance: Mapping[str, str]) -> None:
+    """Write the table, row groups of up to 65,536 rows or 64 MiB."""
+    schema = pa.schema([*table.schema, pa.field("bbox", _BOX)])
+    low, high = np.full(2, np.inf), np.full(2, -np.inf)
+    with pq.ParquetWriter(path, schema, compression="zstd", write_page_index=True) as writer:
+        for group in _row_groups(table):
+            boxes = _bounds(group)
+            if len(boxes):
+                low = np.fmin(low, np.nanmin(boxes[:, :2], axis=0, initial=np.inf))
+                high = np.fmax(high, np.nanmax(boxes[:, 2:], axis=0, initial=-np.inf))
+            box = pa.StructArray.from_arrays(list(boxes.T), fields=list(_BOX))
+            writer.write_table(group.append_column("bbox", box).cast(schema), len(group) or None)
+        bounds = [*low.tolist(), *high.tolist()] if np.isfinite(low).all() else None
+        writer.add_key_value_metadata({"geo": json.dumps(_geo(table, bounds))})
+        if provenance:
+            writer.add_key_value_metadata({"geoseg": provenance_json(provenance)})
+
+
+def _geo(table: Table, bounds: list[float] | None) -> dict[str, Any]:
+    known = table.geometry_type != "Unknown"
+    column: dict[str, Any] = {
+        "encoding": "WKB",
+        "geometry_types": [table.geometry_type] if known else [],
+        "crs": None if table.crs is None else table.crs.to_json_dict(),
+        "covering": {"bbox": {side: ["bbox", side] for side in _SIDES}},
+    }
+    if bounds:
+        column["bbox"] = bounds
+    return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+
+
+def _row_groups(table: Table) -> Iterator[pa.Table]:
+    """Batches gathered until a row group is full."""
+    waiting: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in table:
+        waiting.append(batch)
+        rows += batch.num_rows
+        size += batch.nbytes
+        if rows >= _ROW_GROUP_ROWS or size >= _ROW_GROUP_BYTES:
+            yield pa.Table.from_batches(waiting, table.schema)
+            waiting, rows, size = [], 0, 0
+    if waiting:
+        yield pa.Table.from_batches(waiting, table.schema)
+
+
+def _bounds(group: pa.Table) -> np.ndarray[Any, Any]:
+    """(row, 4) bounds of the geometries, NaN where there is none."""
+    import shapely
+
+    wkb = group.column("geometry").to_numpy(zero_copy_only=False)
+    return np.asarray(shapely.bounds(shapely.from_wkb(wkb)), float).reshape(-1, 4)
+
+
+def count(path: Path) -> int:
+    """Rows whose geometry can be read back; raises OutputError when the file is damaged."""
+    try:
+        with pq.ParquetFile(path) as file:
+            groups = range(file.num_row_groups)
+            return sum(len(file.read_row_group(i, columns=["geometry"])) for i in groups)
+    except (pa.ArrowException, OSError) as error:
+        raise OutputError(f"{path.name}: could not be read back: {error}") from error

@@ -1,0 +1,203 @@
+"""Vector formats that GDAL writes, through Arrow: GeoPackage, FlatGeobuf, GeoJSON, shapefile.
+
+The recipe for a GeoPackage that QGIS opens styled: the row of ``layer_styles`` has an empty
+(not NULL) schema, the exact name of the layer and of its geometry column; version 1.3 keeps
+QGIS 3.22 quiet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyogrio
+from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureError, GeometryError
+
+from geoseg.errors import OutputError
+from geoseg.export import qgis
+from geoseg.export.columns import provenance_json, shapefile_name
+
+if TYPE_CHECKING:
+    from geoseg.export.vector import Table, VectorOptions
+    from geoseg.legend import Legend
+
+__all__ = ["count", "style", "write"]
+
+_DRIVERS = {
+    ".gpkg": "GPKG",
+    ".fgb": "FlatGeobuf",
+    ".geojson": "GeoJSON",
+    ".shp": "ESRI Shapefile",
+    ".pmtiles": "PMTiles",
+}
+_FAILURES = (
+    RuntimeError,  # what pyogrio makes of an error of the stream
+    CRSError,
+    DataLayerError,
+    DataSourceError,
+    FeatureError,
+    GeometryError,
+    pa.ArrowException,
+)
+_LONGEST_EDGE_M = 1000.0
+"""A straight edge of this length in UTM leaves the straight line in degrees by 2 cm."""
+
+
+def style(table: Table, legend: Legend | None, options: VectorOptions) -> str:
+    """The QGIS style of the layer; empty when nothing says how to colour it."""
+    if options.qml is not None:
+        return options.qml
+    if legend is None or "category_id" not in table.schema.names:
+        return ""
+    points = table.geometry_type in {"Point", "MultiPoint"}
+    return qgis.vector_qml(legend, kind="points" if points else "polygons")
+
+
+def write(table: Table, path: Path, layer: str, qml: str, provenance: Mapping[str, str]) -> None:
+    """Write the table as the one layer of a new file."""
+    suffix = path.suffix.lower()
+    if suffix == ".geojson" and table.crs is None:
+        raise OutputError(
+            f"{path.name}: GeoJSON is in WGS 84, but the map has no CRS: "
+            "write .gpkg, .fgb or .parquet, or give the CRS"
+        )
+    reader = _for_wgs84(table) if suffix in {".geojson", ".pmtiles"} else table.reader()
+    reader = _for_shapefile(reader) if suffix == ".shp" else reader
+    with _reproducible():
+        try:
+            pyogrio.write_arrow(
+                reader,
+                path,
+                layer=layer,
+                driver=_DRIVERS[suffix],
+                geometry_name="geometry",
+                geometry_type=table.geometry_type,
+                crs=None if table.crs is None else table.crs.to_wkt(),
+                **_options(suffix, layer, provenance),
+            )
+            if suffix == ".gpkg" and qml:
+                _write_style(path, layer, qml)
+        except _FAILURES as error:
+            if table.error is not None:
+                raise table.error from None
+            raise OutputError(f"{path.name}: could not be written: {error}") from error
+
+
+def _options(suffix: str, layer: str, provenance: Mapping[str, str]) -> dict[str, Any]:
+    text = provenance_json(provenance) if provenance else ""
+    if suffix == ".gpkg":
+        facts = dict(sorted(provenance.items())) or None
+        return {"dataset_options": {"VERSION": "1.3"}, "dataset_metadata": facts}
+    if suffix == ".geojson":
+        options = {"RFC7946": "YES", "COORDINATE_PRECISION": "9"}
+        return {"layer_options": options | ({"DESCRIPTION": text} if text else {})}
+    if suffix == ".fgb":
+        return {"layer_options": {"TITLE": layer} | ({"DESCRIPTION": text} if text else {})}
+    return {"layer_options": {"ENCODING": "UTF-8"}} if suffix == ".shp" else {}
+
+
+def _write_style(path: Path, layer: str, qml: str) -> None:
+    import pandas as pd
+
+    row = {
+        "f_table_catalog": "",
+        "f_table_schema": "",
+        "f_table_name": layer,
+        "f_geometry_column": pyogrio.read_info(path, layer=layer)["geometry_name"],
+        "styleName": layer[:30],
+        "styleQML": qml,
+        "styleSLD": "",
+        "useAsDefault": 1,
+        "description": "written by geoseg",
+        "owner": "",
+        "ui": "",
+        "update_time": pd.Timestamp(date()),
+    }
+    pyogrio.write_dataframe(
+        pd.DataFrame([row]), path, layer="layer_styles", driver="GPKG", layer_options={"FID": "id"}
+    )
+
+
+def _for_wgs84(table: Table) -> pa.RecordBatchReader:
+    """Long edges divided before GDAL turns their ends into degrees."""
+    import numpy as np
+    import shapely
+
+    if table.crs.is_geographic:
+        return table.reader()
+    longest = _LONGEST_EDGE_M / table.crs.axis_info[0].unit_conversion_factor
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in table:
+            shapes = shapely.from_wkb(batch.column("geometry").to_numpy(zero_copy_only=False))
+            box = shapely.bounds(shapes)
+            wide = np.fmax(box[:, 2] - box[:, 0], box[:, 3] - box[:, 1]) > longest
+            if wide.any():
+                shapes[wide] = shapely.segmentize(shapes[wide], longest)
+                column = pa.array(shapely.to_wkb(shapes), pa.binary())
+                last = batch.num_columns - 1
+                yield batch.set_column(last, table.schema[last], column)
+            else:
+                yield batch
+
+    return pa.RecordBatchReader.from_batches(table.schema, batches())
+
+
+def _for_shapefile(reader: pa.RecordBatchReader) -> pa.RecordBatchReader:
+    """The same stream with names of at most ten characters."""
+    taken: set[str] = set()
+    fields = [
+        c.with_name(shapefile_name(c.name, taken)) for c in reader.schema if c.name != "geometry"
+    ]
+    schema = pa.schema([*fields, reader.schema.field("geometry")])
+    return pa.RecordBatchReader.from_batches(
+        schema, (pa.RecordBatch.from_arrays(batch.columns, schema=schema) for batch in reader)
+    )
+
+
+def date() -> datetime:
+    """SOURCE_DATE_EPOCH, or a fixed day: the same input gives the same bytes."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return (
+        datetime.fromtimestamp(int(epoch), UTC)
+        if epoch.isdigit()
+        else datetime(1980, 1, 1, tzinfo=UTC)
+    )
+
+
+@contextlib.contextmanager
+def _reproducible() -> Iterator[None]:
+    """The date in the files, and no second copy of the metadata in a file beside."""
+    values = {
+        "OGR_CURRENT_DATE": f"{date():%Y-%m-%dT%H:%M:%S.000Z}",
+        "GDAL_PAM_ENABLED": "NO",
+    }
+    before = {name: pyogrio.get_gdal_config_option(name) for name in values}
+    pyogrio.set_gdal_config_options(values)
+    try:
+        yield
+    finally:
+        pyogrio.set_gdal_config_options(before)
+
+
+def count(path: Path, layer: str, table: Table) -> int:
+    """Rows whose geometry can be read back; raises OutputError when the file is damaged."""
+    if path.suffix.lower() == ".pmtiles":  # tiles hold pieces of rows: opening is all there is
+        pyogrio.list_layers(path)
+        return table.rows
+    named = layer if path.suffix.lower() == ".gpkg" else None
+    try:
+        with pyogrio.open_arrow(path, layer=named, columns=[], use_pyarrow=True) as (_, batches):
+            return sum(_readable(batch) for batch in batches)
+    except _FAILURES as error:
+        raise OutputError(f"{path.name}: could not be read back: {error}") from error
+
+
+def _readable(batch: pa.RecordBatch) -> int:
+    wkb = batch.column(batch.num_columns - 1)
+    return int(len(wkb) - wkb.null_count)
