@@ -86,6 +86,8 @@ def write(table: Table, path: Path, layer: str, qml: str, provenance: Mapping[st
             if table.error is not None:
                 raise table.error from None
             raise OutputError(f"{path.name}: could not be written: {error}") from error
+    # a second copy of a GeoPackage's metadata that GDAL leaves on closing
+    path.with_name(f"{path.name}.aux.xml").unlink(missing_ok=True)
 
 
 def _options(suffix: str, layer: str, provenance: Mapping[str, str]) -> dict[str, Any]:
@@ -172,17 +174,13 @@ def date() -> datetime:
 
 @contextlib.contextmanager
 def _reproducible() -> Iterator[None]:
-    """The date in the files, and no second copy of the metadata in a file beside."""
-    values = {
-        "OGR_CURRENT_DATE": f"{date():%Y-%m-%dT%H:%M:%S.000Z}",
-        "GDAL_PAM_ENABLED": "NO",
-    }
-    before = {name: pyogrio.get_gdal_config_option(name) for name in values}
-    pyogrio.set_gdal_config_options(values)
+    """The date that GDAL writes into files."""
+    before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
+    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": f"{date():%Y-%m-%dT%H:%M:%S.000Z}"})
     try:
         yield
     finally:
-        pyogrio.set_gdal_config_options(before)
+        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": before})
 
 
 def count(path: Path, layer: str, table: Table) -> int:
