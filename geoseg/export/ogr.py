@@ -86,8 +86,6 @@ def write(table: Table, path: Path, layer: str, qml: str, provenance: Mapping[st
             if table.error is not None:
                 raise table.error from None
             raise OutputError(f"{path.name}: could not be written: {error}") from error
-    # a second copy of a GeoPackage's metadata that GDAL leaves on closing
-    path.with_name(f"{path.name}.aux.xml").unlink(missing_ok=True)
 
 
 def _options(suffix: str, layer: str, provenance: Mapping[str, str]) -> dict[str, Any]:
@@ -194,6 +192,8 @@ def count(path: Path, layer: str, table: Table) -> int:
             return sum(_readable(batch) for batch in batches)
     except _FAILURES as error:
         raise OutputError(f"{path.name}: could not be read back: {error}") from error
+    finally:  # GDAL leaves a second copy of a GeoPackage's metadata after reading it
+        path.with_name(f"{path.name}.aux.xml").unlink(missing_ok=True)
 
 
 def _readable(batch: pa.RecordBatch) -> int:
