@@ -14,6 +14,7 @@ NOUNS = {"numpy", "affine", "odc"}
 PURE = NOUNS | {
     "scipy",
     "numba",
+    "llvmlite",
     "skimage",
     "sklearn",
     "shapely",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from scipy import ndimage
 
+from geoseg.errors import BlockError
 from geoseg.grid import Window
 from geoseg.legend import Category, Legend
 from geoseg.models.segmenter import LabelTile, ModelCard, TileResult
@@ -70,7 +73,6 @@ class MeanSegmenter:
     reach: int = 3
     tile_size: int = 32
     join: Any = None
-    kills: tuple[int, int] | None = None
     card: ModelCard = field(init=False)
 
     def __post_init__(self) -> None:
@@ -94,3 +96,32 @@ class MeanSegmenter:
 
     def for_scene(self, scene: Scene) -> tuple[MeanSegmenter, list[str]]:
         return self, []
+
+
+@dataclass(frozen=True)
+class PoisonSegmenter(MeanSegmenter):
+    """Ends its process without a word on a tile that holds the value 255.
+
+    With ``once``, a path, only until that file is there.
+    """
+
+    once: str = ""
+
+    def predict(self, pixels: NDArray[Any], valid: NDArray[np.bool_]) -> list[TileResult]:
+        if (pixels == 255).any() and not (self.once and Path(self.once).exists()):
+            if self.once:
+                Path(self.once).touch()
+            os._exit(1)
+        return super().predict(pixels, valid)
+
+
+@dataclass(frozen=True)
+class BrokenReader(ArrayReader):
+    """Fails where a window meets ``bad``, as a corrupt block of a file does."""
+
+    bad: Window = Window(0, 0, 0, 0)
+
+    def read(self, window: Window, bands: Sequence[int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        if (window & self.bad).pixels:
+            raise BlockError(f"broken.tif: {window} can't be read")
+        return super().read(window, bands)

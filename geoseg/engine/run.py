@@ -365,10 +365,10 @@ def run_job(
     for number in range(len(job.joins) + 1):
         if number > 0:
             _solve(job, number - 1, executor, report)
-        task, arguments = (
-            (predict_block, (job,)) if number == 0 else (finish_block, (job, number - 1))
-        )
-        _run_pass(number, task, arguments, executor, progress, report, part)
+        call: tuple[Task, tuple[Any, ...]] = (predict_block, (job,))
+        if number > 0:
+            call = (finish_block, (job, number - 1))
+        _run_pass(number, call, executor, progress, report, part)
         if part is not None:
             break
     for number in range(len(job.joins) + 1):

@@ -1,0 +1,134 @@
+"""What goes wrong while a job runs: laws 11 and 14, with real worker processes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toys import BrokenReader, MeanSegmenter, PoisonSegmenter, array_scene
+
+from geoseg.engine.blocks import Job
+from geoseg.engine.hold import check_same_job, hold
+from geoseg.engine.plan import PlanRequest, make_plan
+from geoseg.engine.report import NoProgress
+from geoseg.engine.run import ClusterExecutor, SerialExecutor, run_job
+from geoseg.engine.store import JobStore, open_map
+from geoseg.errors import BlockError, LockedError, ResumeError, WorkerError
+from geoseg.grid import Window
+
+
+def job_over(pixels, segmenter, folder: Path, **changes) -> Job:
+    scene = array_scene(pixels)
+    plan = make_plan(scene, segmenter.card, (0,), PlanRequest(block_tiles=1, batch=1))
+    return Job(scene=scene, segmenter=segmenter, plan=plan, store=JobStore(str(folder)), **changes)
+
+
+def category_id(job: Job) -> np.ndarray:
+    return np.asarray(open_map(job.store.map_url)["category_id"])
+
+
+@pytest.fixture(scope="module")
+def pixels() -> np.ndarray:
+    pixels = np.random.default_rng(5).integers(0, 250, (1, 110, 110), dtype=np.uint8)
+    pixels[0, 40, 40] = 255
+    return pixels
+
+
+@pytest.fixture(scope="module")
+def expected(pixels, tmp_path_factory) -> np.ndarray:
+    job = job_over(pixels, MeanSegmenter(), tmp_path_factory.mktemp("whole"))
+    run_job(job, SerialExecutor(), NoProgress())
+    return category_id(job)
+
+
+def test_a_worker_killed_once_is_retried(pixels, expected, tmp_path: Path) -> None:
+    segmenter = PoisonSegmenter(once=str(tmp_path / "died"))
+    job = job_over(pixels, segmenter, tmp_path / "job")
+    with ClusterExecutor(2) as executor:
+        run_job(job, executor, NoProgress())
+    assert (tmp_path / "died").exists()
+    assert (category_id(job) == expected).all()
+
+
+def test_only_the_tile_that_kills_workers_is_blamed(pixels, expected, tmp_path: Path) -> None:
+    job = job_over(pixels, PoisonSegmenter(), tmp_path / "job")
+    poisoned = {
+        block.number for block in job.plan.iter_blocks() if Window(40, 40, 1, 1) in block.read
+    }
+    with ClusterExecutor(2) as executor, pytest.raises(WorkerError, match="kills the worker"):
+        run_job(job, executor, NoProgress())
+    everything = {block.number for block in job.plan.iter_blocks()}
+    assert job.store.done("pass-0") == everything - poisoned
+    sane = replace(job, segmenter=MeanSegmenter())
+    report = run_job(sane, SerialExecutor(), NoProgress())
+    assert report.blocks_now == len(poisoned)
+    assert (category_id(sane) == expected).all()
+
+
+def test_a_tile_that_cannot_be_read_fails_the_job_after_the_others(pixels, tmp_path: Path) -> None:
+    bad = Window(60, 60, 5, 5)
+    job = job_over(pixels, MeanSegmenter(), tmp_path / "job")
+    reader = BrokenReader(pixels, np.ones(pixels.shape[1:], bool), bad)
+    broken = replace(job, scene=replace(job.scene, reader=reader))
+    with pytest.raises(BlockError, match=r"broken\.tif: Window"):
+        run_job(broken, SerialExecutor(), NoProgress())
+    met = {b.number for b in job.plan.iter_blocks() if (b.read & bad).pixels}
+    assert job.store.done("pass-0") == {b.number for b in job.plan.iter_blocks()} - met
+
+
+def test_on_error_nodata_loses_only_the_tiles_and_counts_them(
+    pixels, expected, tmp_path: Path
+) -> None:
+    bad = Window(60, 60, 5, 5)
+    segmenter = MeanSegmenter()
+    scene = array_scene(pixels)
+    reader = BrokenReader(pixels, np.ones(pixels.shape[1:], bool), bad)
+    scene = replace(scene, reader=reader)
+    plan = make_plan(scene, segmenter.card, (0,), PlanRequest(block_tiles=2, batch=1))
+    store = JobStore(str(tmp_path / "job"))
+    job = Job(scene=scene, segmenter=segmenter, plan=plan, store=store, on_error="nodata")
+    report = run_job(job, SerialExecutor(), NoProgress())
+    lost = np.zeros(scene.shape, bool)
+    for tile in plan.tiles:
+        if (tile.read & bad).pixels:
+            lost[tile.core.slices] = True
+    assert (category_id(job) == np.where(lost, 255, expected)).all()
+    assert len(report.lost_tiles) == sum(bool((t.read & bad).pixels) for t in plan.tiles)
+
+
+def test_no_worker_is_said_not_waited_for(tmp_path: Path) -> None:
+    with pytest.raises(WorkerError, match="no scheduler answers at tcp://127.0.0.1:9"):
+        ClusterExecutor(address="tcp://127.0.0.1:9", wait_s=1).__enter__()
+    executor = ClusterExecutor(1, resources={"GPU": 1}, wait_s=1)
+    with pytest.raises(WorkerError, match="no worker with GPU=1"):
+        executor.__enter__()
+    executor.__exit__(None, None, None)
+
+
+def test_two_runs_on_one_job(tmp_path: Path) -> None:
+    store = JobStore(str(tmp_path / "job"))
+    with hold(store):
+        with pytest.raises(LockedError, match="has been writing it since"), hold(store):
+            pass
+    store.write_json(
+        "lock.json",
+        {
+            "host": __import__("socket").gethostname(),
+            "pid": 2**22 + 1,
+            "born": 0.0,
+            "since": "long ago",
+        },
+    )
+    with hold(store):
+        assert store.read_json("lock.json")["pid"] != 2**22 + 1
+    assert store.names("") == []
+
+
+def test_another_job_is_refused_with_the_difference_named() -> None:
+    before = {"model": {"sha256": "a"}, "plan": {"pins": {"threads": 1}}}
+    now = {"model": {"sha256": "a"}, "plan": {"pins": {"threads": 2}}}
+    check_same_job(before, dict(before), "x")
+    with pytest.raises(ResumeError, match=r"plan\.pins\.threads was 1, is 2"):
+        check_same_job(before, now, "x")
