@@ -31,6 +31,10 @@ _WHERE = {
                "valley:ndwi"),
     "peak": ("threshold", "from_histogram", "What stands out from the background's peak.",
              "peak:exg"),
+    "kmeans": ("clusters", "kmeans", "k-means of bands or indices, passes over all pixels.",
+               "kmeans:ndvi,ndwi:k=5"),
+    "minibatch": ("clusters", "kmeans", "Mini-batch k-means on a sample of all pixels.",
+                  "minibatch:k=6"),
 }  # fmt: skip
 
 METHODS: dict[str, tuple[str, str]] = {name: row[2:] for name, row in _WHERE.items()}
