@@ -181,13 +181,13 @@ def palette(legend: Legend, opacity: float) -> ET.Element:
 
 
 def score_qml(opacity: float = 0.8) -> str:
-    """Style of a raster of confidence: levels 0 to 254 from dark to light."""
+    """Style of a raster of confidence, 0 to 1 from dark to light."""
     root, pipe = _pipe()
-    pipe.append(grey(opacity))
+    pipe.append(grey(opacity, 0, 1))
     return document(root)
 
 
-def grey(opacity: float, low: float = 0, high: float = 254) -> ET.Element:
+def grey(opacity: float, low: float, high: float) -> ET.Element:
     """A renderer from black to white over one band."""
     node = ET.Element(
         "rasterrenderer",
