@@ -27,6 +27,8 @@ __all__ = [
     "Join",
     "LabelTile",
     "ModelCard",
+    "Pinnable",
+    "Runtime",
     "Segmenter",
     "SemanticTile",
     "Stats",
@@ -220,4 +222,27 @@ class Fittable(Protocol):
 
     def for_scene(self, scene: Scene) -> tuple[Fittable, list[str]]:
         """Itself adapted to a scene, and warnings; raises ModelError when it can't fit."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """Where and how a network is asked to run; ``auto`` leaves it to the model's card."""
+
+    device: str = "auto"
+    backend: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    batch: int | None = None
+
+
+@runtime_checkable
+class Pinnable(Protocol):
+    """A segmenter whose result may depend on device, backend, precision, threads or batch."""
+
+    def pinned(self, runtime: Runtime) -> tuple[Segmenter, Runtime]:
+        """Itself on that runtime, and the runtime with every choice made.
+
+        It must work in any process that it is sent to, or raise ModelError there.
+        """
         ...

@@ -96,6 +96,8 @@ class Scene:
         reader: gives the pixels.
         georeferenced: False for plain images: coordinates are pixels then.
         tags: metadata of the source that models may look at (strings).
+        quality: bands on the same grid that say what pixels are (SCL, QA_PIXEL), where
+            they come apart from the image.
 
     """
 
@@ -107,6 +109,7 @@ class Scene:
     reader: Reader = field(repr=False)
     georeferenced: bool = True
     tags: Mapping[str, str] = field(default_factory=dict, repr=False)
+    quality: Scene | None = field(default=None, repr=False)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -8,6 +8,7 @@ region is exactly the crop of the whole map.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,6 +33,7 @@ FloatArray = NDArray[np.float64]
 _STRAIGHT_PX = 0.05
 """An edge is cut until its curve in the scene's CRS is this straight, in pixels."""
 _MAX_VERTICES = 2_000_000
+_preparing = threading.Lock()  # a prepared geometry builds its index when it is first asked
 
 
 @dataclass(frozen=True)
@@ -141,17 +143,13 @@ class Region:
         # at the edge each centre is decided in the grid's own coordinates, so that no window
         # can round it otherwise
         edge = rasterize(
-            [(placed.boundary.buffer(1e-3, quad_segs=1), 1)],
-            window.shape,
-            transform=shift,
-            all_touched=True,
-            dtype="uint8",
-        ).astype(bool)
-        rows, cols = np.nonzero(edge)
-        shapely.prepare(placed)
-        out[rows, cols] = shapely.intersects_xy(
-            placed, cols + (window.col_off + 0.5), rows + (window.row_off + 0.5)
+            [(placed.boundary, 1)], window.shape, transform=shift, all_touched=True, dtype="uint8"
         )
+        rows, cols = np.nonzero(edge)
+        x, y = cols + (window.col_off + 0.5), rows + (window.row_off + 0.5)
+        with _preparing:
+            shapely.prepare(placed)
+            out[rows, cols] = shapely.intersects_xy(placed, x, y)
         return out
 
 

@@ -65,7 +65,9 @@ class Formula:
         with np.errstate(all="ignore"):
             for start in range(0, first.size, _STRIP):
                 part = slice(start, start + _STRIP)
-                values = {n: s[part].astype(dtype) for n, s in zip(self.names, sources)}
+                values: dict[str, Any] = {
+                    n: s[part].astype(dtype) for n, s in zip(self.names, sources)
+                }
                 if scale != 1.0:
                     values = {n: v * scale for n, v in values.items()}
                 out[part] = _evaluate(tree, values)

@@ -113,7 +113,8 @@ class Features:
         warnings: list[str] = []
         for name in self.wanted:
             found[name], warning = find_band(scene, name)
-            warnings += [warning] * (warning is not None and warning not in warnings)
+            if warning is not None and warning not in warnings:
+                warnings.append(warning)
         whole = np.dtype(scene.dtype).kind in "iu"
         for name in self.names:
             info = INDICES.get(name.lower())

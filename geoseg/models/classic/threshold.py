@@ -30,7 +30,7 @@ from geoseg.models.segmenter import LabelTile, ModelCard, TileResult
 if TYPE_CHECKING:
     from geoseg.scene.reader import Scene
 
-__all__ = ["HistogramFit", "Rule", "Threshold", "above", "card_of", "fixed", "from_histogram"]
+__all__ = ["HistogramFit", "Rule", "Threshold", "above", "card_of", "fixed", "from_histogram", "one_feature"]
 
 BINS = 256
 FINE_BINS = 1 << 20
@@ -181,7 +181,7 @@ def replace_histogram(fit: HistogramFit, values: ValueCounts) -> Threshold:
     return Threshold(fit.card, fit.features, thresholds, histogram=shown)
 
 
-def _one_feature(spec: Spec) -> Features:
+def one_feature(spec: Spec) -> Features:
     if len(spec.features) != 1:
         raise ModelError(
             f"{spec.text}: {spec.method} takes one index, band or formula, got "
@@ -213,7 +213,7 @@ def fixed(spec: Spec) -> Threshold:
 
 def from_histogram(spec: Spec) -> HistogramFit:
     """otsu, multiotsu, triangle, li, percentile, valley, peak."""
-    features = _one_feature(spec)
+    features = one_feature(spec)
     name = spec.features[0]
     legend = _legend_of(name)
     match spec.method:
