@@ -31,10 +31,17 @@ _WHERE = {
                "valley:ndwi"),
     "peak": ("threshold", "from_histogram", "What stands out from the background's peak.",
              "peak:exg"),
+    "sauvola": ("local", "sauvola", "A local threshold, for uneven light or soil.",
+                "sauvola:b1:window=51"),
     "kmeans": ("clusters", "kmeans", "k-means of bands or indices, passes over all pixels.",
                "kmeans:ndvi,ndwi:k=5"),
     "minibatch": ("clusters", "kmeans", "Mini-batch k-means on a sample of all pixels.",
                   "minibatch:k=6"),
+    "sobel": ("edges", "sobel", "Edges where Sobel's gradient is steep.",
+              "sobel:b1:threshold=0.05"),
+    "canny": ("edges", "canny", "Canny's thin, linked edges.", "canny:b1:low=0.05,high=0.1"),
+    "contours": ("edges", "contours", "Regions enclosed by Canny's edges, as objects.",
+                 "contours:b1:low=0.03,high=0.06"),
 }  # fmt: skip
 
 METHODS: dict[str, tuple[str, str]] = {name: row[2:] for name, row in _WHERE.items()}

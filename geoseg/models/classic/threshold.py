@@ -30,7 +30,17 @@ from geoseg.models.segmenter import LabelTile, ModelCard, TileResult
 if TYPE_CHECKING:
     from geoseg.scene.reader import Scene
 
-__all__ = ["HistogramFit", "Rule", "Threshold", "above", "card_of", "fixed", "from_histogram", "one_feature"]
+__all__ = [
+    "HistogramFit",
+    "Rule",
+    "Threshold",
+    "above",
+    "card_of",
+    "fixed",
+    "from_histogram",
+    "legend_of",
+    "one_feature",
+]
 
 BINS = 256
 FINE_BINS = 1 << 20
@@ -190,7 +200,7 @@ def one_feature(spec: Spec) -> Features:
     return Features.parse(spec.features, spec.number("scale", 1.0, 1e-12, 1e12))
 
 
-def _legend_of(feature: str) -> Legend:
+def legend_of(feature: str) -> Legend:
     info = INDICES.get(feature.lower())
     return two_classes(info.low, info.high, info.colour) if info else two_classes("low", "high")
 
@@ -203,7 +213,7 @@ def fixed(spec: Spec) -> Threshold:
     feature, sign, value = match[1].strip(), match[2], float(match[3])
     features = Features.parse([feature], spec.number("scale", 1.0, 1e-12, 1e12))
     less = sign.startswith("<")
-    legend = two_classes("other", f"{feature} {sign} {match[3]}") if less else _legend_of(feature)
+    legend = two_classes("other", f"{feature} {sign} {match[3]}") if less else legend_of(feature)
     # a <= t is the negation of a > t, a < t that of a >= t
     inclusive = sign in (">=", "<")
     return Threshold(
@@ -215,7 +225,7 @@ def from_histogram(spec: Spec) -> HistogramFit:
     """otsu, multiotsu, triangle, li, percentile, valley, peak."""
     features = one_feature(spec)
     name = spec.features[0]
-    legend = _legend_of(name)
+    legend = legend_of(name)
     match spec.method:
         case "otsu":
             rule = Rule(rules.otsu)
