@@ -1,0 +1,355 @@
+"""Blocks: traced anywhere, merged in any way, always the same polygons.
+
+``trace_block`` and ``merge`` are pure: arrays in, picklable dataclasses out. A Frontier merges
+strips from top to bottom and keeps in memory only what is still open; what of that is bulky
+(coordinates, holes of unfinished polygons) moves to a temporary file when it grows.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.grid import Window
+from geoseg.vectorize import columns as col
+from geoseg.vectorize.close import close_rings, compact, gather_rings, ring_vertices
+from geoseg.vectorize.corners import link_corners
+from geoseg.vectorize.join import adopt_left, join_arcs, shift
+from geoseg.vectorize.parts import collect_polygons, open_part
+from geoseg.vectorize.spill import Growing
+from geoseg.vectorize.trace import cut_arcs, find_roots, walk
+
+__all__ = ["BlockArcs", "Frontier", "Polygons", "Tile", "merge", "trace_block", "trace_tile"]
+
+Table = NDArray[np.int64]
+
+_scratch = threading.local()
+
+
+@dataclass(frozen=True)
+class Polygons:
+    """Finished polygons as rings of lattice vertices.
+
+    Attributes:
+        xy: int32 (n, 2): x and ``y << 2 | touching << 1 | node``.
+        start: first vertex of each ring.
+        count: its number of vertices; the first is not repeated. The outer ring of a polygon
+            comes first, holes follow by lower right vertex; each starts there.
+        table: (polygons, POLYGON_WIDTH), columns as in columns.py.
+
+    """
+
+    xy: NDArray[np.int32]
+    start: Table
+    count: Table
+    table: Table
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Polygons]) -> Polygons:
+        """All of them, in the given order."""
+        if len(parts) == 1:
+            return parts[0]
+        tables, starts, n_xy, n_rings = [], [], 0, 0
+        for part in parts:
+            table = part.table.copy()
+            table[:, col.PIECE_HEAD] += n_rings
+            tables.append(table)
+            starts.append(part.start + n_xy)
+            n_xy += len(part.xy)
+            n_rings += len(part.start)
+        return cls(
+            np.concatenate([np.empty((0, 2), np.int32), *(p.xy for p in parts)]),
+            np.concatenate([np.empty(0, np.int64), *starts]),
+            np.concatenate([np.empty(0, np.int64), *(p.count for p in parts)]),
+            np.concatenate([np.empty((0, col.POLYGON_WIDTH), np.int64), *tables]),
+        )
+
+    def in_order(self) -> NDArray[np.int64]:
+        """Indices that sort by lower right vertex: the order in which a scan finishes them."""
+        return np.argsort(self.table[:, col.MAXKEY], kind="stable")
+
+
+@dataclass(frozen=True)
+class BlockArcs:
+    """The open part of a block: what its neighbours need, and nothing else of it.
+
+    Attributes:
+        window: lattice vertices of the block: its pixels' upper left corners, and the scene's
+            lower and right edge for blocks there.
+        arcs: open arcs, (n, WIDTH).
+        pairs: arcs that end in one vertex, (m, 2).
+        pieces: lists of coordinates, (n, 3).
+        holes: finished holes of unfinished regions, (m, HOLE_WIDTH).
+        xy: coordinates of pieces and holes.
+        rows: per row the owner of the run at the right border: an arc, ``LEFT - row``, NONE.
+        left: what belongs to owners on the left, (k, LEFT_WIDTH).
+
+    """
+
+    window: Window
+    arcs: Table
+    pairs: Table
+    pieces: Table
+    holes: Table
+    xy: NDArray[np.int32]
+    rows: Table
+    left: Table
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What the tile kernel sees.
+
+    Attributes:
+        window: lattice vertices: of pixels ``window`` their upper left corners.
+        pixels: unsigned (h + 1, w + 1), the window's and one row above and column left of it.
+        nodata: value of pixels that belong to no region.
+        score: uint8 (h, w) of the window's pixels, 255 = none; None without scores.
+
+    """
+
+    window: Window
+    pixels: NDArray[Any]
+    nodata: int
+    score: NDArray[np.uint8] | None = None
+
+
+def _records(size: int) -> NDArray[np.int32]:
+    """This thread's record table: fresh memory for every tile would cost more than tracing."""
+    table: NDArray[np.int32] | None = getattr(_scratch, "records", None)
+    if table is None or len(table) < size:
+        table = np.empty((size, 4), np.int32)
+        _scratch.records = table
+    return table
+
+
+_NO_SCORES = np.zeros((1, 1), np.int64)
+
+
+def _summed(score: NDArray[np.uint8] | None) -> NDArray[np.int64]:
+    """Summed-area table of score levels and of has-a-score, packed as count << 32 + sum."""
+    if score is None:
+        return _NO_SCORES
+    packed = np.where(score == 255, 0, score + np.int64(1 << 32))
+    table = np.zeros((score.shape[0] + 1, score.shape[1] + 1), np.int64)
+    np.cumsum(np.cumsum(packed, axis=0), axis=1, out=table[1:, 1:])
+    return table
+
+
+def trace_tile(tile: Tile, straight: bool) -> tuple[Polygons, BlockArcs]:
+    """Finished polygons and open part of one tile of at most MAX_SIDE vertices a side."""
+    pixels = np.ascontiguousarray(tile.pixels)
+    height, width = tile.window.shape
+    nodata = pixels.dtype.type(tile.nodata)
+    table, origin = _summed(tile.score), (tile.window.row_off, tile.window.col_off)
+    rec = _records(4 * (height + width) + 4 * height * width)
+    row_owner = np.empty(height, np.int64)
+    n = link_corners(pixels, nodata, straight, rec, row_owner)
+    rings, xy, ends, on_arcs = walk(pixels, table, origin, rec, n)
+    arcs, pairs, arc_xy = cut_arcs(pixels, table, origin, rec, ends, on_arcs)
+    roots = find_roots(rec, rings)
+    start, count, polygons = collect_polygons(rings, roots)
+    rest = (rec, row_owner, origin[0], table)
+    pieces, holes, open_xy, rows, left = open_part(rings, roots, xy, arcs, arc_xy, rest)
+    done = Polygons(xy, start, count, polygons)
+    return done, BlockArcs(tile.window, arcs, pairs, pieces, holes, open_xy, rows, left)
+
+
+class _Merger:
+    """Tables of several parts behind each other, and the joining of what is open in them."""
+
+    def __init__(self, spill_bytes: int | None = None) -> None:
+        self.pieces = Growing(3, np.int64, spill_bytes)
+        self.holes = Growing(col.HOLE_WIDTH, np.int64, spill_bytes)
+        self.xy = Growing(2, np.int32, spill_bytes)
+        self.arcs = np.empty((0, col.WIDTH), np.int64)
+        self.pairs = np.empty((0, 2), np.int64)
+
+    def add(self, parts: Sequence[BlockArcs]) -> list[BlockArcs]:
+        """Take parts in; returns them renumbered."""
+        added, n_arcs = [], len(self.arcs)
+        for part in parts:
+            new = replace(
+                part,
+                arcs=part.arcs.copy(),
+                pairs=part.pairs.copy(),
+                pieces=part.pieces.copy(),
+                holes=part.holes.copy(),
+                rows=part.rows.copy(),
+                left=part.left.copy(),
+            )
+            bases = (n_arcs, len(self.pieces), len(self.holes), len(self.xy))
+            shift(new.arcs, new.pairs, new.pieces, new.holes, (new.rows, new.left, bases))
+            self.pieces.extend(new.pieces)
+            self.holes.extend(new.holes)
+            self.xy.extend(part.xy)
+            added.append(new)
+            n_arcs += len(new.arcs)
+        self.arcs = np.concatenate([self.arcs, *(part.arcs for part in added)])
+        self.pairs = np.concatenate([self.pairs, *(part.pairs for part in added)])
+        return added
+
+    def resolve_row(self, parts: Sequence[BlockArcs]) -> tuple[Table, Table]:
+        """Owners of the right border and what is left over, of parts from left to right."""
+        rows, left = parts[0].rows, [parts[0].left]
+        first = len(self.arcs) - sum(len(part.arcs) for part in parts) + len(parts[0].arcs)
+        for part in parts[1:]:
+            last = first + len(part.arcs)
+            rest = (rows, part.window.row_off, part.rows, self.holes.data)
+            left.append(adopt_left(self.arcs, first, last, part.left, rest))
+            rows, first = part.rows, last
+        return rows, np.concatenate(left)
+
+    def join(self, rows: Table) -> tuple[Polygons, Table]:
+        """Join what fits; finished polygons, and what belongs to owners on the left."""
+        pieces, holes = self.pieces.data, self.holes.data
+        self.arcs, self.pairs, rings, roots = join_arcs(
+            self.arcs, self.pairs, pieces, holes, rows
+        )
+        at = len(self.xy)
+        self.xy.resize(at + ring_vertices(rings, pieces))
+        gather_rings(rings, pieces, self.xy.data, at)
+        n_holes = len(self.holes)
+        self.holes.resize(n_holes + len(rings))
+        start, count, polygons, left = close_rings(
+            rings, roots, self.arcs, self.holes.data, n_holes
+        )
+        return Polygons(self.xy.data, start, count, polygons), left
+
+
+    def compact(self, left: Table) -> tuple[Table, Table, NDArray[np.int32]]:
+        """Pieces, holes and coordinates that are still alive; arcs and left are renumbered."""
+        result: tuple[Table, Table, NDArray[np.int32]] = compact(
+            self.arcs, left, self.pieces.data, self.holes.data, self.xy.data
+        )
+        return result
+
+
+def _joined_window(parts: Sequence[BlockArcs]) -> tuple[Window, bool]:
+    """The rectangle that blocks make, and whether they stand side by side."""
+    first, last = parts[0].window, parts[-1].window
+    whole = Window(
+        first.row_off,
+        first.col_off,
+        last.row_end - first.row_off,
+        last.col_end - first.col_off,
+    )
+    beside = last.row_off == first.row_off
+    for a, b in zip(parts[:-1], parts[1:], strict=True):
+        if beside:
+            fits = (b.window.row_off, b.window.height) == (a.window.row_off, a.window.height)
+            fits = fits and b.window.col_off == a.window.col_end
+        else:
+            fits = (b.window.col_off, b.window.width) == (a.window.col_off, a.window.width)
+            fits = fits and b.window.row_off == a.window.row_end
+        if not fits:
+            raise ValueError(f"blocks {a.window} and {b.window} are no neighbours in this order")
+    return whole, beside
+
+
+def merge(*parts: BlockArcs) -> tuple[Polygons, BlockArcs]:
+    """Merge neighbours into one block.
+
+    Args:
+        parts: blocks side by side from left to right, or below each other from top to bottom,
+            which together make a rectangle; each may itself be a merge.
+
+    Returns:
+        The polygons that the merge finished, and what is still open.
+
+    Raises:
+        ValueError: the blocks don't make a rectangle in this order.
+
+    """
+    if len(parts) == 1:
+        empty = np.empty(0, np.int64)
+        no_xy, no_table = np.empty((0, 2), np.int32), np.empty((0, col.POLYGON_WIDTH), np.int64)
+        return Polygons(no_xy, empty, empty, no_table), parts[0]
+    window, beside = _joined_window(parts)
+    merger = _Merger()
+    added = merger.add(parts)
+    if beside:
+        rows, left = merger.resolve_row(added)
+    else:
+        rows = np.concatenate([part.rows for part in added])
+        left = np.concatenate([part.left for part in added])
+    done, more_left = merger.join(rows)
+    left = np.concatenate([left, more_left])
+    pieces, holes, xy = merger.compact(left)
+    return done, BlockArcs(window, merger.arcs, merger.pairs, pieces, holes, xy, rows, left)
+
+
+def trace_block(
+    tiles: Sequence[Sequence[Tile]], straight: bool = False
+) -> tuple[Polygons, BlockArcs]:
+    """Trace a block tile by tile, rows of tiles from the top.
+
+    Args:
+        tiles: rows of tiles that together make a rectangle.
+        straight: also record vertices where a neighbour's boundaries meet a straight side, so
+            that borders match vertex by vertex.
+
+    Returns:
+        The polygons that lie within the block, in the order of their lower right vertices,
+        and what is open.
+
+    """
+    done, strips = [], []
+    for row in tiles:
+        traced = [trace_tile(tile, straight) for tile in row]
+        done += [polygons for polygons, _ in traced]
+        polygons, strip = merge(*(arcs for _, arcs in traced))
+        done.append(polygons)
+        strips.append(strip)
+    polygons, block = merge(*strips)
+    return Polygons.concatenate([*done, polygons]), block
+
+
+class Frontier:
+    """Merges strips that are as wide as the scene, from top to bottom.
+
+    ``add`` finishes every polygon whose lowest vertex lies above the strip's end, so its
+    answers, each sorted, are in the order of lower right vertices whatever the strips.
+    """
+
+    def __init__(self, spill_bytes: int | None = None) -> None:
+        self._merger = _Merger(spill_bytes)
+        self._spill_bytes = spill_bytes
+        self._compact_at = 1 << 20
+
+    def add(self, tiles: Sequence[BlockArcs]) -> Polygons:
+        """Merge the next strip's tiles, given from left to right.
+
+        The coordinates of the answer are valid until the next call.
+        """
+        merger = self._merger
+        self._tidy()
+        added = merger.add(tiles)
+        merger.resolve_row(added)
+        done, _ = merger.join(np.empty(0, np.int64))
+        return done
+
+    def release(self) -> None:
+        """Let go of memory behind spilled tables, after the last answer was used."""
+        for table in (self._merger.xy, self._merger.holes, self._merger.pieces):
+            table.release()
+
+    def _tidy(self) -> None:
+        """Drop what closed when it is the larger part of the tables."""
+        merger = self._merger
+        if len(merger.xy) < self._compact_at or merger.xy.spilled:
+            return
+        pieces, holes, xy = merger.compact(np.empty((0, col.LEFT_WIDTH), np.int64))
+        self._compact_at = max(1 << 20, 2 * len(xy))
+        for name, rows in (("pieces", pieces), ("holes", holes), ("xy", xy)):
+            table = Growing(rows.shape[1], rows.dtype, self._spill_bytes)
+            table.extend(rows)
+            setattr(merger, name, table)

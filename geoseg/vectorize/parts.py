@@ -1,0 +1,199 @@
+"""What a traced tile gives: finished polygons, and the open part that merging needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from geoseg.vectorize.columns import (
+    COUNT,
+    HOLE_HEAD,
+    HOLE_KEY,
+    HOLE_TAIL,
+    HOLE_WIDTH,
+    LEFT,
+    LEFT_HEAD,
+    LEFT_SUMS,
+    LEFT_TAIL,
+    LEFT_WIDTH,
+    MAXKEY,
+    NEXT_HOLE,
+    NEXT_PIECE,
+    NONE,
+    OFFSET,
+    OWNER,
+    PIECE_HEAD,
+    PIECE_TAIL,
+    PIXELS,
+    POLYGON_WIDTH,
+    ROW,
+    SCORED,
+    SCORES,
+    WIDTH,
+)
+from geoseg.vectorize.trace import ARC, find_root
+
+__all__ = ["collect_polygons", "open_part", "sort_holes"]
+
+
+@njit(nogil=True, cache=True)
+def sort_holes(keys: Any, start: Any, count: Any) -> None:
+    """Sort the holes of one polygon by their key; mostly they are nearly sorted."""
+    n = keys.size
+    if n > 32:
+        order = np.argsort(keys)
+        keys[:], start[:], count[:] = keys[order], start[order], count[order]
+        return
+    for i in range(1, n):
+        key, s, c = keys[i], start[i], count[i]
+        j = i
+        while j > 0 and keys[j - 1] > key:
+            keys[j], start[j], count[j] = keys[j - 1], start[j - 1], count[j - 1]
+            j -= 1
+        keys[j], start[j], count[j] = key, s, c
+
+
+@njit(nogil=True, cache=True)
+def collect_polygons(rings: Any, roots: Any) -> Any:
+    """Outer rings with their holes behind them.
+
+    Args:
+        rings: (n, WIDTH), PIECE_HEAD and PIECE_TAIL start and number of the coordinates.
+        roots: per ring the outer ring that it belongs to; others are left out.
+
+    Returns:
+        Start and number of coordinates per ring, polygons (m, POLYGON_WIDTH).
+
+    """
+    n = rings.shape[0]
+    place = np.zeros(n, np.int64)  # number of rings, then where the next one goes
+    n_kept, n_outer = 0, 0
+    for r in range(n):
+        root = roots[r]
+        if 0 <= root < ARC:
+            place[root] += 1
+            n_kept += 1
+            n_outer += root == r
+    start, count = np.empty(n_kept, np.int64), np.empty(n_kept, np.int64)
+    keys = np.empty(n_kept, np.int64)
+    polygons = np.empty((n_outer, POLYGON_WIDTH), np.int64)
+    # rings were closed from the last corner to the first: backwards they are nearly in order
+    m, at = 0, 0
+    for r in range(n - 1, -1, -1):
+        if roots[r] == r:
+            polygons[m] = rings[r, :POLYGON_WIDTH]
+            start[at], count[at], keys[at] = rings[r, PIECE_HEAD], rings[r, PIECE_TAIL], NONE
+            polygons[m, PIECE_HEAD], polygons[m, PIECE_TAIL] = at, place[r]
+            at += place[r]
+            place[r] = (m << 32) | (at - place[r] + 1)
+            m += 1
+    if n_kept == n_outer:
+        return start, count, polygons
+    for r in range(n - 1, -1, -1):
+        root = roots[r]
+        if root != r and 0 <= root < ARC:
+            t = place[root] & 0xFFFFFFFF
+            place[root] += 1
+            start[t], count[t], keys[t] = rings[r, PIECE_HEAD], rings[r, PIECE_TAIL], rings[r, MAXKEY]
+            outer = polygons[place[root] >> 32]
+            outer[PIXELS] += rings[r, PIXELS]
+            outer[SCORES] += rings[r, SCORES]
+            outer[SCORED] += rings[r, SCORED]
+    for q in range(n_outer):
+        s, e = polygons[q, PIECE_HEAD] + 1, polygons[q, PIECE_HEAD] + polygons[q, PIECE_TAIL]
+        if e - s > 1:
+            sort_holes(keys[s:e], start[s:e], count[s:e])
+    return start, count, polygons
+
+
+@njit(nogil=True, cache=True)
+def _to_arc(code: int, y0: int) -> int:
+    """An owner as the open part knows it: an arc, ``LEFT - row`` of the scene, or NONE."""
+    if code >= ARC:
+        return code & ~ARC
+    if code <= LEFT:
+        return code - y0
+    return NONE
+
+
+@njit(nogil=True, cache=True)
+def open_part(rings: Any, roots: Any, xy: Any, arcs: Any, arc_xy: Any, rest: Any) -> Any:
+    """Finish the tables of the open part.
+
+    Args:
+        rings: closed rings; those whose root is not an outer ring go with their region.
+        roots: of the rings.
+        xy: the rings' coordinates.
+        arcs: as cut; OWNER, piece and hole columns and scores are completed in place.
+        arc_xy: the arcs' coordinates.
+        rest: (rec, row owners as records, row of the tile's origin, packed summed scores).
+
+    Returns:
+        Pieces (n, 3), holes (m, HOLE_WIDTH), coordinates of both, owner per row of the right
+        border, what belongs to owners left of the tile (k, LEFT_WIDTH).
+
+    """
+    rec, row_owner, y0, table = rest
+    n_arcs, h = arcs.shape[0], row_owner.size
+    n_holes, n_xy = 0, arc_xy.shape[0]
+    for r in range(roots.size):
+        if roots[r] < 0 or roots[r] >= ARC:
+            n_holes += 1
+            n_xy += rings[r, PIECE_TAIL]
+    open_xy = np.empty((n_xy, 2), np.int32)
+    open_xy[: arc_xy.shape[0]] = arc_xy
+    pieces = np.empty((n_arcs, 3), np.int64)
+    for a in range(n_arcs):
+        pieces[a, OFFSET], pieces[a, COUNT] = arcs[a, PIECE_HEAD], arcs[a, PIECE_TAIL]
+        pieces[a, NEXT_PIECE] = NONE
+        arcs[a, PIECE_HEAD] = arcs[a, PIECE_TAIL] = a if pieces[a, COUNT] else NONE
+        if arcs[a, OWNER] >= 0:
+            arcs[a, OWNER] = find_root(arcs[a, OWNER], rec, rings, roots)
+        arcs[a, OWNER] = _to_arc(arcs[a, OWNER], y0)
+    holes = np.empty((n_holes, HOLE_WIDTH), np.int64)
+    left = np.empty((n_holes + (h if table.shape[0] > 1 else 0), LEFT_WIDTH), np.int64)
+    n_left, m, at = 0, 0, arc_xy.shape[0]
+    for r in range(roots.size):
+        if 0 <= roots[r] < ARC:
+            continue
+        s, n = rings[r, PIECE_HEAD], rings[r, PIECE_TAIL]
+        open_xy[at : at + n] = xy[s : s + n]
+        holes[m, OFFSET], holes[m, COUNT], holes[m, HOLE_KEY] = at, n, rings[r, MAXKEY]
+        holes[m, NEXT_HOLE] = NONE
+        at += n
+        owner = _to_arc(roots[r], y0)
+        if owner >= 0:
+            arc = arcs[owner]
+            holes[m, NEXT_HOLE] = arc[HOLE_HEAD]
+            if arc[HOLE_HEAD] == NONE:
+                arc[HOLE_TAIL] = m
+            arc[HOLE_HEAD] = m
+            for c in range(3):
+                arc[PIXELS + c] += rings[r, PIXELS + c]
+        else:
+            left[n_left, ROW], left[n_left, LEFT_HEAD], left[n_left, LEFT_TAIL] = LEFT - owner, m, m
+            for c in range(3):
+                left[n_left, LEFT_SUMS + c] = rings[r, PIXELS + c]
+            n_left += 1
+        m += 1
+    rows = np.empty(h, np.int64)
+    for i in range(h):
+        code = row_owner[i]
+        if code >= 0:
+            code = find_root(code, rec, rings, roots)
+        rows[i] = _to_arc(code, y0)
+        if table.shape[0] > 1 and code != NONE:
+            packed = table[i + 1, -1] - table[i, -1]
+            total, scored = packed & 0xFFFFFFFF, packed >> 32
+            if rows[i] >= 0:
+                arcs[rows[i], SCORES] += total
+                arcs[rows[i], SCORED] += scored
+            else:
+                left[n_left, ROW] = LEFT - rows[i]
+                left[n_left, LEFT_HEAD] = left[n_left, LEFT_TAIL] = NONE
+                left[n_left, LEFT_SUMS] = 0
+                left[n_left, LEFT_SUMS + 1], left[n_left, LEFT_SUMS + 2] = total, scored
+                n_left += 1
+    return pieces, holes, open_xy, rows, left[:n_left].copy()
