@@ -331,7 +331,7 @@ def _accumulate(
 
 
 def kmeans(spec: Spec) -> ClusterFit:
-    """kmeans and minibatch: of all bands, or of the features named."""
+    """Both kmeans and minibatch: of all bands, or of the features named."""
     features = Features.parse(spec.features, spec.number("scale", 1.0, 1e-12, 1e12))
     classes = spec.whole("k", 6, 2, 200)
     mini = spec.method == "minibatch"

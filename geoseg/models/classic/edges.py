@@ -135,8 +135,8 @@ class Hysteresis:
         self, frames: Iterable[tuple[Block, Arrays]], grid: BlockGrid
     ) -> Mapping[int, Arrays]:
         """Which components are edges."""
-        nodes = Nodes.of(frames, grid, diagonal=True)
-        component = roots(nodes.count, nodes.pairs)
+        nodes = Nodes.of(frames, grid)
+        component = roots(nodes.count, nodes.pairs(diagonal=True))
         return nodes.scatter(strong_somewhere(nodes.gather("strong"), component), "edge")
 
     def apply(
@@ -242,18 +242,14 @@ class Contours:
         self, frames: Iterable[tuple[Block, Arrays]], grid: BlockGrid
     ) -> Mapping[int, Arrays]:
         """Instance id of each node; 0 for edges."""
-        nodes = Nodes.of(frames, grid, diagonal=True)
+        nodes = Nodes.of(frames, grid)
         edge = nodes.gather("edge").astype(bool)
-        both = edge[nodes.pairs].all(axis=1)
-        lines = roots(nodes.count, np.concatenate([nodes.pairs[both], nodes.inner("lines")]))
+        crossing = nodes.pairs(diagonal=True)
+        crossing = crossing[edge[crossing].all(axis=1)]
+        lines = roots(nodes.count, np.concatenate([crossing, nodes.inner("lines")]))
         drawn = edge & strong_somewhere(nodes.gather("strong"), lines)
         # edges were linked by corners too; regions, and edges that are dropped, by sides only
-        straight = Nodes.of(
-            ((b, nodes.frames[b.number]) for b in grid if b.number in nodes.frames),
-            grid,
-            diagonal=False,
-        ).pairs
-        pairs = np.concatenate([straight, nodes.inner("inner")])
+        pairs = np.concatenate([nodes.pairs(), nodes.inner("inner")])
         pairs = pairs[~drawn[pairs].any(axis=1)]
         component = roots(nodes.count, pairs)
         component[drawn] = -1

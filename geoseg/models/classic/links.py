@@ -7,7 +7,7 @@ order, so they don't depend on the blocks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from geoseg.grid import Block, BlockGrid
 from geoseg.models.segmenter import Arrays
 
-__all__ = ["Nodes", "first_pixels", "numbered_by_first", "ring", "roots"]
+__all__ = ["Crossing", "Nodes", "first_pixels", "numbered_by_first", "ring", "roots"]
 
 IntArray = NDArray[np.int64]
 Alike = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.bool_]]
@@ -42,58 +42,99 @@ def first_pixels(labels: NDArray[Any], block: Block, scene_width: int, count: in
     return out[1:]
 
 
-@dataclass
-class Nodes:
-    """All nodes of all blocks in one numbering from 0, and the pairs that touch.
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """Pixels that meet across borders: node and value on either side, and where.
 
-    ``offsets`` are per block number: global node = offset + label - 1. ``frames`` are kept.
+    ``a``, ``b`` (pair,) global nodes; ``value_a``, ``value_b`` (..., pair) or None; ``row``,
+    ``col`` (pair,) of the upper or left pixel; ``down``: the other lies below, not right.
     """
 
-    offsets: dict[int, int]
-    frames: dict[int, Arrays]
-    pairs: IntArray
+    a: IntArray
+    b: IntArray
+    value_a: NDArray[Any] | None
+    value_b: NDArray[Any] | None
+    row: IntArray
+    col: IntArray
+    down: bool
+
+
+@dataclass
+class Nodes:
+    """All nodes of all blocks in one numbering from 0.
+
+    ``offsets`` are per block number: global node = offset + label - 1. ``frames`` hold
+    ``label_*`` rings and ``first``, and what else a method adds.
+    """
+
+    grid: BlockGrid
+    frames: dict[tuple[int, int], Arrays]
+    offsets: dict[tuple[int, int], int]
     count: int
 
     @classmethod
-    def of(
-        cls,
-        frames: Iterable[tuple[Block, Arrays]],
-        grid: BlockGrid,
-        *,
-        diagonal: bool,
-        alike: Alike | None = None,
-    ) -> Nodes:
-        """From frames with ``label_*`` rings and ``first``, in raster order.
-
-        ``alike`` sees ``value_*`` of both sides and says which pixels really touch; without
-        it all that are labelled do. ``diagonal``: corners touch too.
-        """
+    def of(cls, frames: Iterable[tuple[Block, Arrays]], grid: BlockGrid) -> Nodes:
+        """From the frames of all blocks in raster order."""
         held: dict[tuple[int, int], Arrays] = {}
-        offsets: dict[int, int] = {}
-        kept: dict[int, Arrays] = {}
-        windows: dict[tuple[int, int], Block] = {}
+        offsets: dict[tuple[int, int], int] = {}
         total = 0
         for block, frame in frames:
-            offsets[block.number] = total
+            held[block.index], offsets[block.index] = frame, total
             total += len(frame["first"])
-            held[block.index], kept[block.number] = frame, frame
-            windows[block.index] = block
-        pairs = [np.empty((0, 2), np.int64)]
+        return cls(grid, held, offsets, total)
+
+    def crossings(self, *, diagonal: bool = False) -> Iterator[Crossing]:
+        """What meets across the borders of blocks, by sides; ``diagonal``: by corners too."""
         shifts = (-1, 0, 1) if diagonal else (0,)
-        rows, cols = grid.counts
+        rows, cols = self.grid.counts
         for row in range(rows):
-            strips = [(held.get((row, c)), windows.get((row, c))) for c in range(cols)]
-            for (a, block_a), (b, block_b) in zip(strips[:-1], strips[1:]):
-                if a is not None and b is not None and block_a and block_b:
-                    ends = (offsets[block_a.number], offsets[block_b.number])
-                    left = _Side.of(a, "right", ends[0])
-                    right = _Side.of(b, "left", ends[1])
-                    pairs += [left.touching(right, shift, alike) for shift in shifts]
-            if row + 1 < rows:
-                upper = _Side.row(grid, row, "bottom", held, offsets, windows)
-                lower = _Side.row(grid, row + 1, "top", held, offsets, windows)
-                pairs += [upper.touching(lower, shift, alike) for shift in shifts]
-        return cls(offsets, kept, np.unique(np.concatenate(pairs), axis=0), total)
+            for col in range(cols - 1):
+                left, right = self._side((row, col), "right"), self._side((row, col + 1), "left")
+                if left is not None and right is not None:
+                    yield from (left.meet(right, shift, down=False) for shift in shifts)
+            upper, lower = self._row(row, "bottom"), self._row(row + 1, "top")
+            if upper is not None and lower is not None:
+                yield from (upper.meet(lower, shift, down=True) for shift in shifts)
+
+    def pairs(self, *, diagonal: bool = False, alike: Alike | None = None) -> IntArray:
+        """Nodes (pair, 2) that touch; ``alike`` of both values says which pixels really do."""
+        out = [np.empty((0, 2), np.int64)]
+        for crossing in self.crossings(diagonal=diagonal):
+            pair = np.stack([crossing.a, crossing.b], 1)
+            if alike is not None and crossing.value_a is not None:
+                pair = pair[alike(crossing.value_a, crossing.value_b)]
+            out.append(np.unique(pair, axis=0))
+        return np.concatenate(out)
+
+    def _side(self, index: tuple[int, int], side: str) -> _Side | None:
+        if index not in self.frames:
+            return None
+        frame, window = self.frames[index], self.grid.window(*index)
+        labels = frame[f"label_{side}"].astype(np.int64)
+        labels = np.where(labels > 0, labels + self.offsets[index], 0)
+        row = np.arange(window.row_off, window.row_end)
+        col = np.arange(window.col_off, window.col_end)
+        if side in ("top", "bottom"):
+            row = np.full(window.width, row[0 if side == "top" else -1])
+        else:
+            col = np.full(window.height, col[0 if side == "left" else -1])
+        return _Side(labels, frame.get(f"value_{side}"), row, col)
+
+    def _row(self, row: int, side: str) -> _Side | None:
+        """One side of a whole row of blocks; absent blocks are unlabelled."""
+        rows, cols = self.grid.counts
+        sides = [self._side((row, col), side) for col in range(cols)] if row < rows else []
+        some = next((s for s in sides if s is not None), None)
+        if some is None:
+            return None
+        filled = [s or some.blank(self.grid.window(row, col).width) for col, s in enumerate(sides)]
+        values = [s.values for s in filled if s.values is not None]
+        return _Side(
+            np.concatenate([s.labels for s in filled]),
+            np.concatenate(values, axis=-1) if values else None,
+            np.concatenate([s.row for s in filled]),
+            np.concatenate([s.col for s in filled]),
+        )
 
     def gather(self, name: str) -> NDArray[Any]:
         """One array over all nodes from what each frame holds of its own."""
@@ -102,72 +143,52 @@ class Nodes:
 
     def inner(self, name: str) -> IntArray:
         """Pairs of labels (pair, 2) that each frame holds of its own, as pairs of nodes."""
-        parts = [self.frames[n][name] + offset - 1 for n, offset in self.offsets.items()]
+        parts = [self.frames[i][name] + offset - 1 for i, offset in self.offsets.items()]
         return np.concatenate([np.empty((0, 2), np.int64), *parts])
 
     def scatter(self, values: NDArray[Any], name: str) -> Mapping[int, Arrays]:
         """Per block the values of its labels 0..n; label 0 gets 0."""
         out = {}
-        for number, offset in self.offsets.items():
-            size = len(self.frames[number]["first"])
+        for (row, col), offset in self.offsets.items():
+            size = len(self.frames[row, col]["first"])
             table = np.zeros(size + 1, values.dtype)
             table[1:] = values[offset : offset + size]
-            out[number] = {name: table}
+            out[row * self.grid.counts[1] + col] = {name: table}
         return out
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class _Side:
-    """Labels along a line (0 none, else global node + 1) and values (..., pixel)."""
+    """Labels along a line (0 none, else global node + 1), values (..., pixel), positions."""
 
     labels: IntArray
     values: NDArray[Any] | None
+    row: IntArray
+    col: IntArray
 
-    @classmethod
-    def of(cls, frame: Arrays, side: str, offset: int) -> _Side:
-        labels = frame[f"label_{side}"].astype(np.int64)
-        return cls(np.where(labels > 0, labels + offset, 0), frame.get(f"value_{side}"))
+    def blank(self, size: int) -> _Side:
+        none = np.zeros(size, np.int64)
+        values = None
+        if self.values is not None:
+            values = np.zeros((*self.values.shape[:-1], size), self.values.dtype)
+        return _Side(none, values, none, none)
 
-    @classmethod
-    def row(
-        cls,
-        grid: BlockGrid,
-        row: int,
-        side: str,
-        held: Mapping[tuple[int, int], Arrays],
-        offsets: Mapping[int, int],
-        blocks: Mapping[tuple[int, int], Block],
-    ) -> _Side:
-        """One side of a whole row of blocks; absent blocks are unlabelled."""
-        labels, values = [], []
-        for col in range(grid.counts[1]):
-            index = (row, col)
-            if index in held:
-                one = cls.of(held[index], side, offsets[blocks[index].number])
-                labels.append(one.labels)
-                values.append(one.values)
-            else:
-                labels.append(np.zeros(grid.window(row, col).width, np.int64))
-                values.append(None)
-        some = next((v for v in values if v is not None), None)
-        if some is None:
-            return cls(np.concatenate(labels), None)
-        filled = [
-            np.zeros((*some.shape[:-1], n.size), some.dtype) if v is None else v
-            for v, n in zip(values, labels)
-        ]
-        return cls(np.concatenate(labels), np.concatenate(filled, axis=-1))
-
-    def touching(self, other: _Side, shift: int, alike: Alike | None) -> IntArray:
-        """Pairs (node, node) where pixel i of one side meets pixel i + shift of the other."""
+    def meet(self, other: _Side, shift: int, *, down: bool) -> Crossing:
+        """Where pixel i of one side and pixel i + shift of the other are labelled."""
         size = self.labels.size
-        mine = slice(max(-shift, 0), size - max(shift, 0))
-        theirs = slice(max(shift, 0), size - max(-shift, 0))
-        a, b = self.labels[mine], other.labels[theirs]
-        meet = (a > 0) & (b > 0)
-        if alike is not None and self.values is not None and other.values is not None:
-            meet &= alike(self.values[..., mine], other.values[..., theirs])
-        return np.unique(np.stack([a[meet], b[meet]], 1), axis=0) - 1
+        mine = np.arange(max(-shift, 0), size - max(shift, 0))
+        theirs = mine + shift
+        both = (self.labels[mine] > 0) & (other.labels[theirs] > 0)
+        mine, theirs = mine[both], theirs[both]
+        return Crossing(
+            self.labels[mine] - 1,
+            other.labels[theirs] - 1,
+            None if self.values is None else self.values[..., mine],
+            None if other.values is None else other.values[..., theirs],
+            self.row[mine],
+            self.col[mine],
+            down,
+        )
 
 
 def roots(count: int, pairs: IntArray) -> IntArray:

@@ -192,6 +192,7 @@ def replace_histogram(fit: HistogramFit, values: ValueCounts) -> Threshold:
 
 
 def one_feature(spec: Spec) -> Features:
+    """The only feature of a method that takes one; raises ModelError for none or more."""
     if len(spec.features) != 1:
         raise ModelError(
             f"{spec.text}: {spec.method} takes one index, band or formula, got "
@@ -201,6 +202,7 @@ def one_feature(spec: Spec) -> Features:
 
 
 def legend_of(feature: str) -> Legend:
+    """Two classes, named after what high values of an index mean."""
     info = INDICES.get(feature.lower())
     return two_classes(info.low, info.high, info.colour) if info else two_classes("low", "high")
 
