@@ -42,6 +42,8 @@ _WHERE = {
     "canny": ("edges", "canny", "Canny's thin, linked edges.", "canny:b1:low=0.05,high=0.1"),
     "contours": ("edges", "contours", "Regions enclosed by Canny's edges, as objects.",
                  "contours:b1:low=0.03,high=0.06"),
+    "watershed": ("watershed", "watershed", "Objects around markers, flooded to their borders.",
+                  "watershed:exg:on=distance,spacing=15"),
 }  # fmt: skip
 
 METHODS: dict[str, tuple[str, str]] = {name: row[2:] for name, row in _WHERE.items()}
