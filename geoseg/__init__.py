@@ -18,7 +18,7 @@ _WHERE = {
     "Scene": "geoseg.scene.reader",
     "Segmenter": "geoseg.models.segmenter",
     "Window": "geoseg.grid",
-    "open_scene": "geoseg.scene.geotiff",
+    "open_scene": "geoseg.scene.opening",
 }
 
 __all__ = sorted([*_WHERE, "__version__"])

@@ -15,6 +15,7 @@ __all__ = ["command"]
 @click.option("--bands", help="Bands to use, by name or number from 1: 4,3,2 or red=4,green=3.")
 @click.option("--nodata", help="Value that replaces the declared one; none: every value counts.")
 @click.option("--assume-crs", metavar="CRS", help="CRS of a scene that has none.")
+@click.option("--mask", multiple=True, help="Leave out: SCL, QA_PIXEL, a raster or polygons.")
 @click.option("--allow-vrt", is_flag=True, help="Follow a VRT, which may read any other file.")
 @click.option("--allow-network", is_flag=True, help="Read URLs and /vsi paths.")
 def command(
@@ -23,11 +24,12 @@ def command(
     bands: str | None,
     nodata: str | None,
     assume_crs: str | None,
+    mask: tuple[str, ...],
     allow_vrt: bool,
     allow_network: bool,
 ) -> None:
     """Print size, CRS, GSD, bands, nodata and valid share of SCENE."""
-    from geoseg.scene.geotiff import open_scene, parse_nodata
+    from geoseg.scene.opening import open_scene, parse_nodata
     from geoseg.scene.summary import summarize, to_text
 
     opened = open_scene(
@@ -35,6 +37,7 @@ def command(
         bands=bands.split(",") if bands else None,
         nodata=parse_nodata(nodata),
         assume_crs=assume_crs,
+        mask=mask or None,
         allow_vrt=allow_vrt,
         allow_network=allow_network,
     )

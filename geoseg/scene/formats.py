@@ -14,7 +14,7 @@ from pathlib import Path
 
 from geoseg.errors import SceneError
 
-__all__ = ["DRIVERS", "Source", "find_source", "is_remote", "sniff"]
+__all__ = ["DRIVERS", "Access", "Source", "find_source", "is_remote", "sniff"]
 
 _SNIFFED_BYTES = 512
 _MAGIC = (
@@ -46,6 +46,14 @@ class Source:
         return is_remote(self.path)
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a person allows a source to reach: other files by a VRT, the network."""
+
+    vrt: bool = False
+    network: bool = False
+
+
 def is_remote(path: str | Path) -> bool:
     """Whether GDAL would look for it elsewhere than in the file system: URLs and /vsi paths."""
     text = str(path)
@@ -60,12 +68,10 @@ def sniff(head: bytes) -> str | None:
     return "VRT" if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<VRTDataset") else None
 
 
-def find_source(
-    path: str | Path, *, allow_vrt: bool = False, allow_network: bool = False
-) -> Source:
+def find_source(path: str | Path, access: Access) -> Source:
     """The driver that a file is to be opened with; raises SceneError with the remedy."""
     if is_remote(path):
-        if not allow_network:
+        if not access.network:
             raise SceneError(
                 f"{path}: not a local file: pass --allow-network to read it from there"
             )
@@ -76,12 +82,12 @@ def find_source(
     if driver is None:
         raise SceneError(f"{file}: {_what_instead(head)}: {_WANTED}")
     if driver == "VRT":
-        _check_vrt(file, allow_vrt, allow_network)
+        _check_vrt(file, access)
     for suffix in _SIDECARS:
         sidecar = Path(f"{file}{suffix}")
         if sidecar.is_file() and sniff(_head(sidecar)) != "GTiff":
             raise SceneError(f"{sidecar}: a mask or overview file that is no TIFF: remove it")
-    return Source(str(file.absolute()), driver, network=allow_network)
+    return Source(str(file.absolute()), driver, network=access.network)
 
 
 def _head(file: Path) -> bytes:
@@ -117,13 +123,13 @@ def _what_instead(head: bytes) -> str:
     return "not an image that is read here"
 
 
-def _check_vrt(file: Path, allow_vrt: bool, allow_network: bool) -> None:
-    if not allow_vrt:
+def _check_vrt(file: Path, access: Access) -> None:
+    if not access.vrt:
         raise SceneError(
             f"{file}: a VRT, which may read any other file: pass --allow-vrt if you trust it"
         )
     text = file.read_text(errors="replace")
-    if not allow_network and any(mark in text for mark in ("/vsi", "://", "<GDAL_WMS")):
+    if not access.network and any(mark in text for mark in ("/vsi", "://", "<GDAL_WMS")):
         raise SceneError(
             f"{file}: a VRT with sources that are not local files: "
             "pass --allow-network if you trust it"

@@ -1,19 +1,12 @@
 """One image file as a scene: GeoTIFF, Cloud Optimized GeoTIFF, JPEG 2000, JPEG, PNG.
 
-``valid`` is decided here, once, from all that a file can say:
-
-* its mask band, or its alpha band (which is then no image band): 0 is not valid;
-* NaN and infinity in any of the bands that are read;
-* a nodata value that no sensor measures (negative, or beyond 1e9) in any band that is read;
-* any other nodata value (0, 255, 65535) where *all* image bands of the file have it. A dark
-  pixel whose red happens to be 0 is no hole, and a collar stays a collar whichever bands are
-  read.
+Mask band, alpha band (which is then no image band), nodata values and NaN become ``valid``
+here, once; scene/validity.py has the rule for nodata values.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import threading
 import warnings
@@ -32,21 +25,22 @@ from rasterio.windows import Window as RasterioWindow
 
 from geoseg.errors import BlockError, SceneError
 from geoseg.grid import Window
-from geoseg.scene.formats import DRIVERS, Source, find_source
+from geoseg.scene.formats import DRIVERS, Access, Source, find_source
 from geoseg.scene.reader import Band, Scene
+from geoseg.scene.validity import measured
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
     from rasterio.io import DatasetReader
 
-__all__ = ["FileReader", "Layout", "open_file", "open_scene", "parse_nodata"]
+__all__ = ["FileReader", "Layout", "open_file"]
 
 BoolArray = NDArray[np.bool_]
 
+LOCAL_FILES = Access()
 MAX_BLOCK_BYTES = 1 << 28
 """A file's own block beyond this is refused: one pixel of it costs the whole block."""
 
-_SENTINEL = 1e9
 _GDAL = {
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",  # else a cut JPEG reads as grey without a word
     "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",  # folders with 100,000 files
@@ -163,7 +157,7 @@ class FileReader:
                     index = self.layout.image[band]
                     return dataset.read(index, window=where, out_shape=shape)
 
-                valid &= _measured(pixels, bands, self.layout.nodata, read_band)
+                valid &= measured(pixels, bands, self.layout.nodata, read_band)
         except (RasterioError, MemoryError) as error:
             cause = error.__cause__ or error
             raise BlockError(
@@ -189,118 +183,20 @@ class FileReader:
         return out
 
 
-def _measured(
-    pixels: NDArray[Any],
-    bands: Sequence[int],
-    nodata: Sequence[float | None],
-    read_band: Any,
-) -> BoolArray:
-    """Valid (row, col) as far as the values tell; other bands are read only where needed."""
-    valid = np.ones(pixels.shape[1:], bool)
-    if pixels.dtype.kind == "f":
-        valid &= np.isfinite(pixels).all(axis=0)
-    values = [_as_stored(value, pixels.dtype) for value in nodata]
-    if all(value is None for value in values):
-        return valid
-    empty = valid.copy()  # every band seen so far holds a nodata value that could be measured
-    for layer, band in zip(pixels, bands, strict=True):
-        value = values[band]
-        if _is_sentinel(value):
-            valid &= layer != value
-        empty &= _could_be_measured(value) & (layer == value)
-    return valid & ~_all_bands(empty, bands, values, read_band)
-
-
-def _all_bands(
-    empty: BoolArray, bands: Sequence[int], values: Sequence[Any], read_band: Any
-) -> BoolArray:
-    """Where the bands that were not read hold their nodata value, too."""
-    for band in sorted(set(range(len(values))) - set(bands)):
-        if not empty.any():
-            break
-        if _could_be_measured(values[band]):
-            empty = empty & (read_band(band) == values[band])
-        else:
-            return np.zeros_like(empty)
-    return empty
-
-
-def _is_sentinel(value: Any) -> bool:
-    return value is not None and bool(value < 0 or value > _SENTINEL)
-
-
-def _could_be_measured(value: Any) -> bool:
-    return value is not None and not _is_sentinel(value)
-
-
-def _as_stored(value: float | None, dtype: np.dtype[Any]) -> Any:
-    """A nodata value in the type of the pixels; None where no pixel can hold it."""
-    if value is None or not math.isfinite(value):
-        return None  # NaN and infinity are never valid anyway
-    if dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            stored = dtype.type(value)
-        return stored if np.isfinite(stored) else None
-    limits = np.iinfo(dtype)
-    if value != int(value) or not limits.min <= value <= limits.max:
-        return None
-    return dtype.type(int(value))
-
-
-def open_scene(
-    path: str | Path,
-    *,
-    bands: Sequence[str] | None = None,
-    nodata: float | Literal["none"] | None = None,
-    assume_crs: str | None = None,
-    allow_vrt: bool = False,
-    allow_network: bool = False,
-) -> Scene:
-    """Open an image as a scene; no pixel is read.
-
-    Args:
-        path: a GeoTIFF (COG, BigTIFF), JPEG 2000, JPEG or PNG file.
-        bands: the bands to use, in order, by name or number from 1; ``"red=3"`` also names
-            it. All by default.
-        nodata: value that replaces the declared one; ``"none"``: every value counts.
-        assume_crs: the CRS of a file that has none, as pyproj reads it.
-        allow_vrt: follow a VRT, which may read any other file.
-        allow_network: read URLs and /vsi paths.
-
-    Raises SceneError when the file can't be opened as an image or lacks a band.
-
-    """
-    scene = open_file(path, nodata=nodata, allow_vrt=allow_vrt, allow_network=allow_network)
-    if assume_crs is not None:
-        scene = scene.with_crs(assume_crs)
-    return scene if bands is None else scene.select(bands)
-
-
-def parse_nodata(text: str | None) -> float | Literal["none"] | None:
-    """``--nodata`` as typed: a number, ``nan``, or ``none``; raises SceneError."""
-    if text is None or text.lower() == "none":
-        return None if text is None else "none"
-    try:
-        return float(text)
-    except ValueError:
-        raise SceneError(f"nodata {text!r} is no number: give one, or none") from None
-
-
 def open_file(
     path: str | Path,
     *,
     nodata: float | Literal["none"] | None = None,
-    allow_vrt: bool = False,
-    allow_network: bool = False,
+    access: Access = LOCAL_FILES,
 ) -> Scene:
     """One image file as a scene, as it is.
 
     ``nodata`` replaces the declared value; ``"none"`` means that every value counts.
     Raises SceneError where the file can't be opened or is none of the formats above.
     """
-    source = find_source(path, allow_vrt=allow_vrt, allow_network=allow_network)
+    source = find_source(path, access)
     with _opened(source) as dataset:
-        _check(dataset, source, trusted=allow_vrt or allow_network)
+        _check(dataset, source, trusted=access.vrt or access.network)
         layout = _layout(dataset, nodata)
         declared = layout.nodata[0]
         return Scene(

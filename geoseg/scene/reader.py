@@ -129,6 +129,13 @@ class Scene:
 
         return gsd_m(self.geobox)
 
+    def pixel_area_m2(self, window: Window) -> float | None:
+        """Area on the ground of the pixel at a window's centre; None without a CRS."""
+        from geoseg.scene.geodesy import pixel_size_m
+
+        size = pixel_size_m(self.geobox[window.slices])
+        return None if size is None else size[0] * size[1]
+
     def band_indices(self, names: Sequence[str]) -> tuple[int, ...]:
         """Indices of bands given by name or by number from 1; raises SceneError."""
         by_name = {band.name.lower(): i for i, band in enumerate(self.bands)}

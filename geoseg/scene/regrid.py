@@ -24,7 +24,7 @@ from geoseg.scene.resample import Axis, Lattice, Method, combine, interpolate, s
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-__all__ = ["MAX_RATIO", "Regridded", "Warped", "on_grid", "resampled"]
+__all__ = ["MAX_RATIO", "Regridded", "Warped", "locate", "on_grid", "resampled"]
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
@@ -98,6 +98,8 @@ def on_grid(scene: Scene, geobox: GeoBox, *, method: Method = "mean") -> Scene:
     if axes is None:
         reader = Warped(scene.reader, scene.geobox, geobox, scene.dtype, method)
     else:
+        if all(axis.a == 1 and axis.b == int(axis.b) for axis in axes):
+            method = "nearest"  # the same pixels, shifted
         reader = Regridded(scene.reader, axes, scene.shape, scene.dtype, method)
     return replace(scene, geobox=geobox, reader=reader, quality=None)
 
@@ -178,28 +180,17 @@ class Warped:
         if self.method == "nearest":
             return 0
         rows, cols = (int(n) / 2 for n in self.target.shape)
-        row, col = self._exact(np.array([rows, rows + 1, rows]), np.array([cols, cols, cols + 1]))
+        at_row, at_col = np.array([rows, rows + 1, rows]), np.array([cols, cols, cols + 1])
+        row, col = locate(self.target, self.source, at_row, at_col)
         steps = np.hypot(row[1:] - row[0], col[1:] - col[0])
         return max(1, math.floor(steps.max() + 0.5)) if np.isfinite(steps).all() else 1
-
-    def _exact(self, row: FloatArray, col: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Source (row, col) of target coordinates (row, col)."""
-        affine, inverse = self.target.affine, ~self.source.affine
-        x = affine.a * col + affine.b * row + affine.c
-        y = affine.d * col + affine.e * row + affine.f
-        if self.source.crs != self.target.crs:
-            x, y = _transformer(self.target.crs.to_wkt(), self.source.crs.to_wkt()).transform(x, y)
-        return (
-            inverse.d * x + inverse.e * y + inverse.f,
-            inverse.a * x + inverse.b * y + inverse.c,
-        )
 
     def _lattice(self, window: Window) -> Lattice:
         step = _LATTICE_PX
         first = window.row_off // step, window.col_off // step
         node_row = np.arange(first[0], (window.row_end - 1) // step + 2) * float(step)
         node_col = np.arange(first[1], (window.col_end - 1) // step + 2) * float(step)
-        row, col = self._exact(*np.meshgrid(node_row, node_col, indexing="ij"))
+        row, col = locate(self.target, self.source, *np.meshgrid(node_row, node_col, indexing="ij"))
         return Lattice(row, col, first, step)
 
     def read(self, window: Window, bands: Sequence[int]) -> tuple[NDArray[Any], BoolArray]:
@@ -229,6 +220,21 @@ class Warped:
         """The source's, and the grid."""
         grid = [str(self.target.crs), *list(self.target.affine)[:6], *map(int, self.target.shape)]
         return {"source": dict(self.reader.fingerprint()), "warp": grid, "method": self.method}
+
+
+def locate(
+    grid: GeoBox, other: GeoBox, row: FloatArray, col: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Coordinates (row, col) of ``grid`` in ``other``; infinite where they have no place."""
+    affine, inverse = grid.affine, ~other.affine
+    x = affine.a * col + affine.b * row + affine.c
+    y = affine.d * col + affine.e * row + affine.f
+    if grid.crs != other.crs:
+        x, y = _transformer(grid.crs.to_wkt(), other.crs.to_wkt()).transform(x, y)
+    return (
+        inverse.d * x + inverse.e * y + inverse.f,
+        inverse.a * x + inverse.b * y + inverse.c,
+    )
 
 
 _transformers = threading.local()
