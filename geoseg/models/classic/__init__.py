@@ -44,6 +44,12 @@ _WHERE = {
                  "contours:b1:low=0.03,high=0.06"),
     "watershed": ("watershed", "watershed", "Objects around markers, flooded to their borders.",
                   "watershed:exg:on=distance,spacing=15"),
+    "grow": ("regions", "grow", "Regions grown from seeds over the smallest steps.",
+             "grow:ndvi:tolerance=0.02"),
+    "felzenszwalb": ("merging", "felzenszwalb", "Regions by graph-based merging.",
+                     "felzenszwalb:scale=1,sigma=0.8"),
+    "quadtree": ("quadtree", "quadtree", "Split into even squares, then merge alike ones.",
+                 "quadtree:b1:split=0.1,merge=0.03"),
 }  # fmt: skip
 
 METHODS: dict[str, tuple[str, str]] = {name: row[2:] for name, row in _WHERE.items()}

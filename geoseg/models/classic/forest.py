@@ -25,7 +25,7 @@ from geoseg.grid import Block, BlockGrid
 from geoseg.models.classic.links import Nodes, first_pixels, numbered_by_first, ring
 from geoseg.models.segmenter import Arrays
 
-__all__ = ["NO_EDGE", "EdgeKeys", "Forest", "local_forest", "solve_forest", "weight_keys"]
+__all__ = ["NO_EDGE", "EdgeKeys", "Forest", "find", "local_forest", "solve_forest", "weight_keys"]
 
 NO_EDGE = np.uint64(0xFFFFFFFFFFFFFFFF)
 """Key of pixels that are not joined, whatever comes."""
@@ -98,7 +98,8 @@ def local_forest(
 
 
 @numba.njit(cache=True, nogil=True)
-def _find(parent: Any, x: Any) -> Any:
+def find(parent: Any, x: Any) -> Any:
+    """Root of x, its path halved on the way."""
     while parent[x] != x:
         parent[x] = parent[parent[x]]
         x = parent[x]
@@ -119,10 +120,10 @@ def _grow(order: Any, cols: int, terminal: Any, marked: Any) -> Any:
     for e in order:
         p = e // 2
         q = p + (cols if e % 2 else 1)
-        a, b = _find(tree, p), _find(tree, q)
+        a, b = find(tree, p), find(tree, q)
         if a == b or (rooted[a] and rooted[b]):
             continue
-        u, v = _find(piece, p), _find(piece, q)
+        u, v = find(piece, p), find(piece, q)
         if holds[a] and holds[b]:
             # the scene may have cut either tree before: what counts is the pixels' own pieces
             joined[count, 0], joined[count, 1], joined[count, 2] = owner[u], owner[v], e
@@ -137,7 +138,7 @@ def _grow(order: Any, cols: int, terminal: Any, marked: Any) -> Any:
         rooted[first] = rooted[a] or rooted[b]
     out = np.empty(pixels, np.int32)
     for p in range(pixels):
-        out[p] = owner[_find(piece, p)]
+        out[p] = owner[find(piece, p)]
     return out, joined[:count]
 
 
@@ -189,11 +190,11 @@ def _join(pairs: Any, marked: Any) -> Any:
     tree = np.arange(count)
     rooted = marked.copy()
     for e in range(len(pairs)):
-        a, b = _find(tree, pairs[e, 0]), _find(tree, pairs[e, 1])
+        a, b = find(tree, pairs[e, 0]), find(tree, pairs[e, 1])
         if a == b or (rooted[a] and rooted[b]):
             continue
         tree[max(a, b)] = min(a, b)
         rooted[min(a, b)] = rooted[a] or rooted[b]
     for i in range(count):
-        tree[i] = _find(tree, i)
+        tree[i] = find(tree, i)
     return tree, rooted[tree]

@@ -47,7 +47,8 @@ class Crossing:
     """Pixels that meet across borders: node and value on either side, and where.
 
     ``a``, ``b`` (pair,) global nodes; ``value_a``, ``value_b`` (..., pair) or None; ``row``,
-    ``col`` (pair,) of the upper or left pixel; ``down``: the other lies below, not right.
+    ``col`` (pair,) of the upper or left side's pixel; ``down``: the other side lies below,
+    not right; ``shift``: how far the other pixel is further along it.
     """
 
     a: IntArray
@@ -57,6 +58,7 @@ class Crossing:
     row: IntArray
     col: IntArray
     down: bool
+    shift: int
 
 
 @dataclass
@@ -188,6 +190,7 @@ class _Side:
             self.row[mine],
             self.col[mine],
             down,
+            shift,
         )
 
 
