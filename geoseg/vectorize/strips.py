@@ -1,0 +1,196 @@
+"""Rasters as strips of tiles: any integer type, nodata by value or by mask, edges outside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.errors import InputError
+from geoseg.grid import Window
+from geoseg.vectorize.merge import Tile
+
+__all__ = ["ArraySource", "LabelSource", "cut_tiles", "strips_of"]
+
+_UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+_BAND_BYTES = 32 << 20
+"""Reads span the raster's width; they are made lower than asked for when that is more."""
+
+
+@runtime_checkable
+class LabelSource(Protocol):
+    """A raster of labels that is read in windows.
+
+    Attributes:
+        shape: (rows, cols).
+        dtype: of the labels, any integer type.
+
+    """
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, cols)."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the labels."""
+
+    def read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
+        """Labels (row, col), masked where there are none, and score levels (255 = none) or None.
+
+        Windows span the width and come from top to bottom.
+        """
+
+
+@dataclass(frozen=True)
+class ArraySource:
+    """Labels in memory; ``labels`` may be a masked array."""
+
+    labels: NDArray[Any]
+    score: NDArray[np.uint8] | None = None
+
+    def __post_init__(self) -> None:
+        if self.labels.ndim != 2 or self.labels.dtype.kind not in "iub":
+            raise InputError(
+                f"an array of {self.labels.dtype} with {self.labels.ndim} dimensions can't be "
+                "polygonized: give integers (row, col)"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, cols)."""
+        return int(self.labels.shape[0]), int(self.labels.shape[1])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the labels."""
+        return self.labels.dtype
+
+    def read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
+        """Views of both."""
+        score = None if self.score is None else self.score[window.slices]
+        return self.labels[window.slices], score
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Rows of lattice vertices over the whole width.
+
+    Attributes:
+        window: rows ``row_off`` to ``row_end`` of the lattice; it is one row and one column
+            larger than the raster.
+        pixels: unsigned (h + 1, cols + 2): one row above and one column on each side more.
+        nodata: value of pixels that belong to no region, outside included.
+        score: (h, cols + 1) or None.
+
+    """
+
+    window: Window
+    pixels: NDArray[Any]
+    nodata: int
+    score: NDArray[np.uint8] | None
+
+
+def _free_value(bits: NDArray[Any]) -> int | None:
+    """A value that no pixel has."""
+    top = np.iinfo(bits.dtype).max
+    low, high = int(bits.min()), int(bits.max())
+    if high < top:
+        return high + 1
+    if low > 0:
+        return low - 1
+    if bits.dtype.itemsize < 8:
+        return None
+    values = np.unique(bits)
+    return int(values[int(np.argmax(np.diff(values) > 1))]) + 1
+
+
+def _framed(
+    labels: NDArray[Any], nodata: tuple[int, ...], frame: tuple[int, int]
+) -> tuple[NDArray[Any], int]:
+    """Labels as unsigned bits in a frame of nodata: ``frame`` rows above and below, one column
+    on each side. A type whose values are all in use is widened.
+    """
+    mask = np.ma.getmaskarray(labels) if np.ma.isMaskedArray(labels) else None
+    plain = np.ascontiguousarray(np.ma.getdata(labels))
+    if plain.dtype.kind == "b":
+        plain = plain.view(np.uint8)
+    bits = plain.view(_UNSIGNED[plain.dtype.itemsize])
+    left_out = [int(np.array(v).astype(plain.dtype).view(bits.dtype)) for v in nodata]
+    outside = left_out[0] if left_out else _free_value(bits)
+    dtype: Any = bits.dtype
+    if outside is None:
+        dtype = _UNSIGNED[2 * bits.dtype.itemsize]
+        outside = int(np.iinfo(bits.dtype).max) + 1
+    above, below = frame
+    out = np.empty((bits.shape[0] + above + below, bits.shape[1] + 2), dtype)
+    out[:above] = outside
+    out[out.shape[0] - below :] = outside
+    out[:, 0] = out[:, -1] = outside
+    inner = out[above : out.shape[0] - below, 1:-1]
+    inner[:] = bits
+    for value in left_out[1:]:
+        inner[bits == value] = outside
+    if mask is not None:
+        inner[mask] = outside
+    return out, outside
+
+
+def representable(nodata: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, ...]:
+    """Those nodata values that the type can hold: others leave nothing out."""
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return tuple(int(v) for v in nodata if low <= v <= high)
+
+
+def strips_of(source: LabelSource, height: int, nodata: tuple[int, ...]) -> Iterator[Strip]:
+    """Strips of ``height`` lattice rows from top to bottom; each row is read once."""
+    rows, cols = source.shape
+    nodata = representable(nodata, source.dtype)
+    per_row = cols * source.dtype.itemsize
+    band = max(1, min(_BAND_BYTES // max(per_row, 1), max(height, 512)) // height) * height
+    above: NDArray[Any] | None = None
+    for top in range(0, rows, band):
+        window = Window(top, 0, min(band, rows - top), cols)
+        labels, score = source.read(window)
+        if labels.shape != window.shape:
+            raise InputError(f"a source gave {labels.shape} pixels for {window}")
+        last = top + band >= rows
+        whole = labels if above is None else np.ma.vstack([above, labels])
+        above = labels[-1:].copy()
+        yield from _cut_strips(window, whole, score, (height, nodata, last))
+
+
+def _cut_strips(
+    window: Window, labels: NDArray[Any], score: NDArray[np.uint8] | None, how: Any
+) -> Iterator[Strip]:
+    """Strips of one read; ``labels`` begin a row above it, save at the top."""
+    height, nodata, last = how
+    pixels, outside = _framed(labels, nodata, (int(window.row_off == 0), int(last)))
+    if score is not None:
+        padded = np.full((window.height + last, window.width + 1), 255, np.uint8)
+        padded[: window.height, :-1] = score
+        score = padded
+    end = window.height + last  # the lattice's lowest row belongs to the last strip
+    for row in range(0, end, height):
+        stop = min(row + height, end)
+        yield Strip(
+            Window(window.row_off + row, 0, stop - row, window.width + 1),
+            pixels[row : stop + 1],
+            outside,
+            None if score is None else score[row:stop],
+        )
+
+
+def cut_tiles(strip: Strip, width: int) -> list[Tile]:
+    """The strip's tiles from left to right."""
+    tiles = []
+    top, height = strip.window.row_off, strip.window.height
+    for c in range(0, strip.window.width, width):
+        w = min(width, strip.window.width - c)
+        window = Window(top, c, height, w)
+        score = None if strip.score is None else strip.score[:, c : c + w]
+        tiles.append(Tile(window, strip.pixels[:, c : c + w + 1], strip.nodata, score))
+    return tiles

@@ -1,0 +1,132 @@
+"""Rings of lattice vertices to well-known binary, straight into an Arrow array."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from affine import Affine
+from numba import njit
+from numpy.typing import NDArray
+
+from geoseg.errors import GeosegError
+from geoseg.vectorize.columns import PIECE_HEAD, PIECE_TAIL
+from geoseg.vectorize.intrinsics import store_f64, store_u32
+from geoseg.vectorize.merge import Polygons
+
+__all__ = ["wkb_array", "wkb_sizes"]
+
+_POLYGON, _MULTIPOLYGON = 3, 6
+_HEAD = 9  # byte order, type, count
+_LARGEST = 2**31 - 1
+
+
+@njit(nogil=True, cache=True)
+def _sizes(count: Any, polygons: Any, groups: Any, out: Any) -> None:
+    """Bytes of each group's geometry; see _write for the arguments."""
+    order, bounds, multi = groups
+    for g in range(bounds.size - 1):
+        total = _HEAD if multi else 0
+        for i in range(bounds[g], bounds[g + 1]):
+            q = order[i]
+            total += _HEAD
+            first = polygons[q, PIECE_HEAD]
+            for r in range(first, first + polygons[q, PIECE_TAIL]):
+                total += 4 + 16 * (count[r] + 1)
+        out[g] = total
+
+
+@njit(nogil=True, cache=True)
+def _write(xy: Any, rings: Any, polygons: Any, groups: Any, place: Any) -> None:
+    """Write geometries behind each other.
+
+    Args:
+        xy: vertices, int32, with ``y << 2``.
+        rings: (start, count) per ring.
+        polygons: PIECE_HEAD and PIECE_TAIL, first ring and number of rings.
+        groups: (order: polygons, bounds: where each geometry begins in order, multi).
+        place: (address to write to, transform of six float64, reverse rings).
+
+    """
+    start, count = rings
+    order, bounds, multi = groups
+    at, t, reverse = place
+    a, b, c, d, e, f = t[0], t[1], t[2], t[3], t[4], t[5]
+    one = np.uint32(1)
+    for g in range(bounds.size - 1):
+        if multi:
+            store_u32(at, one)  # little endian: the byte 1; the three zeros are overwritten
+            store_u32(at + 1, np.uint32(_MULTIPOLYGON))
+            store_u32(at + 5, np.uint32(bounds[g + 1] - bounds[g]))
+            at += _HEAD
+        for i in range(bounds[g], bounds[g + 1]):
+            q = order[i]
+            first, n_rings = polygons[q, PIECE_HEAD], polygons[q, PIECE_TAIL]
+            store_u32(at, one)
+            store_u32(at + 1, np.uint32(_POLYGON))
+            store_u32(at + 5, np.uint32(n_rings))
+            at += _HEAD
+            for r in range(first, first + n_rings):
+                n = count[r]
+                store_u32(at, np.uint32(n + 1))
+                at += 4
+                s = start[r]
+                for v in range(n + 1):
+                    w = v if v < n else 0
+                    if reverse and w:
+                        w = n - w
+                    x, y = np.float64(xy[s + w, 0]), np.float64(xy[s + w, 1] >> 2)
+                    store_f64(at, a * x + b * y + c)
+                    store_f64(at + 8, d * x + e * y + f)
+                    at += 16
+
+
+def wkb_sizes(polygons: Polygons, order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Bytes of each polygon as WKB."""
+    out = np.empty(len(order), np.int64)
+    groups = (order, np.arange(len(order) + 1), False)
+    _sizes(polygons.count, polygons.table, groups, out)
+    return out
+
+
+def wkb_array(
+    polygons: Polygons,
+    order: NDArray[np.int64],
+    transform: Affine,
+    bounds: NDArray[np.int64] | None = None,
+) -> pa.BinaryArray:
+    """Geometries as WKB: Polygons, or MultiPolygons when ``bounds`` says which belong together.
+
+    Outer rings run counterclockwise in the coordinates of ``transform``, holes clockwise.
+
+    Args:
+        polygons: rings in pixel coordinates.
+        order: polygons to write, in this order.
+        transform: pixel to CRS.
+        bounds: where each MultiPolygon begins in ``order``, and its end.
+
+    Raises:
+        GeosegError: the geometries take more than 2 GiB, the most one array can hold.
+
+    """
+    multi = bounds is not None
+    if bounds is None:
+        bounds = np.arange(len(order) + 1)
+    groups = (order, bounds, multi)
+    sizes = np.empty(len(bounds) - 1, np.int64)
+    _sizes(polygons.count, polygons.table, groups, sizes)
+    total = int(sizes.sum())
+    if total > _LARGEST:
+        raise GeosegError(
+            f"a polygon takes {int(sizes.max()) / 2**30:.1f} GiB: file formats hold at most 2; "
+            "dice it with max_vertices, or leave the background out as nodata"
+        )
+    offsets = np.zeros(len(bounds), np.int32)
+    np.cumsum(sizes, out=offsets[1:])
+    data = np.empty(max(total, 1), np.uint8)
+    coefficients = np.array(transform[:6], np.float64)
+    place = (data.ctypes.data, coefficients, transform.determinant < 0)
+    _write(polygons.xy, (polygons.start, polygons.count), polygons.table, groups, place)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data[:total])]
+    return pa.Array.from_buffers(pa.binary(), len(sizes), buffers)
