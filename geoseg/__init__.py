@@ -14,14 +14,26 @@ _WHERE = {
     "Category": "geoseg.legend",
     "GeosegError": "geoseg.errors",
     "Legend": "geoseg.legend",
+    "MapRequest": "geoseg.pipeline",
     "ModelCard": "geoseg.models.segmenter",
+    "Plan": "geoseg.engine.plan",
+    "Region": "geoseg.scene.region",
+    "RunOptions": "geoseg.pipeline",
     "Scene": "geoseg.scene.reader",
+    "SegmentMap": "geoseg.engine.segmentmap",
     "Segmenter": "geoseg.models.segmenter",
     "Window": "geoseg.grid",
+    "load_model": "geoseg.models.catalogue",
+    "map_scene": "geoseg.pipeline",
     "open_scene": "geoseg.scene.opening",
+    "plan": "geoseg.pipeline",
+    "segment": "geoseg.pipeline",
+    "to_polygons": "geoseg.outputs",
+    "write_raster": "geoseg.outputs",
+    "write_vector": "geoseg.export.vector",
 }
 
-__all__ = sorted([*_WHERE, "__version__"])
+__all__ = ["__version__", *_WHERE]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:

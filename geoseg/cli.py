@@ -11,8 +11,11 @@ from geoseg.errors import GeosegError
 
 VERBS = {
     # verb: (module in geoseg.commands, one line for --help)
+    "demo": ("demo", "Map the scene that comes with geoseg: the first map in a minute."),
     "info": ("info", "What a scene is: size, CRS, GSD, bands, nodata, valid share."),
     "map": ("map", "Map a scene with a model: polygons and rasters that open styled in a GIS."),
+    "plan": ("plan", "What a mapping would take: tiles, bytes, memory. Nothing runs."),
+    "status": ("status", "How far a job is."),
 }
 
 

@@ -209,6 +209,7 @@ def _keep(
             job.store.write_arrays(f"frames-{waiting}/{number}", frame)
         else:
             extra["counts"] = _write_map(job, block.window, arrays)
+            extra["pixel_m2"] = job.scene.pixel_area_m2(block.window)
         extra["checksum"] = checksum(arrays)
     record = _record(block.index, job, clock, extra | {"pixels": block.window.pixels})
     job.store.record(phase_name(this_pass), number, record)

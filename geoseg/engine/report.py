@@ -50,6 +50,8 @@ class RunReport:
     wall_seconds: float = 0.0
     stage_seconds: dict[str, float] = field(default_factory=dict)
     counts: Counter[int] = field(default_factory=Counter)
+    area_m2: dict[int, float] = field(default_factory=dict)
+    class_names: dict[int, str] = field(default_factory=dict)
     peak_bytes: dict[str, int] = field(default_factory=dict)
     by_worker: dict[str, dict[str, float]] = field(default_factory=dict)
     blocks: int = 0
@@ -88,6 +90,9 @@ class RunReport:
         self.peak_bytes[worker] = max(self.peak_bytes.get(worker, 0), record["peak_bytes"])
         for key, count in record.get("counts", {}).items():
             self.counts[int(key)] += count
+            if record.get("pixel_m2"):
+                area = self.area_m2.get(int(key), 0.0) + count * record["pixel_m2"]
+                self.area_m2[int(key)] = area
         self.tiles += record.get("tiles", 0)
         self.lost_tiles += record.get("lost_tiles", [])
         self.blocks += 1
@@ -120,6 +125,8 @@ class RunReport:
             "peak_bytes": self.peak_bytes,
             "projected_bytes": self.projected_bytes,
             "pixels_by_category": {str(k): self.counts[k] for k in sorted(self.counts)},
+            "class_names": {str(k): name for k, name in self.class_names.items()},
+            "area_m2_by_category": {str(k): round(self.area_m2[k], 3) for k in sorted(self.area_m2)},
             "blocks": self.blocks,
             "blocks_in_this_run": self.blocks_now,
             "tiles": self.tiles,

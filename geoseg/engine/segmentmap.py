@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -127,10 +127,7 @@ class SegmentMap:
         """Everything but the pixels, as JSON values."""
         return {
             "geobox": _geobox_to_dict(self.geobox),
-            "region": [
-                *self.region.slices[0].indices(2**62)[:2],
-                *self.region.slices[1].indices(2**62)[:2],
-            ],
+            "region": asdict(self.region),
             "legend": self.legend.to_dict(),
             "task": self.task,
             "georeferenced": self.georeferenced,

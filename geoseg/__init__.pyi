@@ -1,0 +1,17 @@
+"""Names of geoseg, for editors and type checkers; ``__init__.py`` loads them lazily."""
+
+from geoseg.engine.plan import Plan as Plan
+from geoseg.engine.segmentmap import SegmentMap as SegmentMap
+from geoseg.errors import GeosegError as GeosegError
+from geoseg.export.vector import write_vector as write_vector
+from geoseg.grid import Window as Window
+from geoseg.legend import Category as Category, Legend as Legend
+from geoseg.models.catalogue import load_model as load_model
+from geoseg.models.segmenter import ModelCard as ModelCard, Segmenter as Segmenter
+from geoseg.outputs import to_polygons as to_polygons, write_raster as write_raster
+from geoseg.pipeline import MapRequest as MapRequest, RunOptions as RunOptions, map_scene as map_scene, plan as plan, segment as segment
+from geoseg.scene.opening import open_scene as open_scene
+from geoseg.scene.reader import Scene as Scene
+from geoseg.scene.region import Region as Region
+
+__version__: str

@@ -1,0 +1,160 @@
+"""geoseg map: a scene and a model to polygons and rasters that open styled in a GIS."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from geoseg.commands.options import (
+    parse_bands,
+    parse_bytes,
+    parse_part,
+    parse_resources,
+    plan_options,
+    run_options,
+    scene_options,
+    security,
+)
+from geoseg.commands.progress import progress_for
+
+if TYPE_CHECKING:
+    from geoseg.pipeline import RunOptions
+
+__all__ = ["command", "interruptible", "run_options_from"]
+
+
+@click.command()
+@click.argument("scene")
+@click.option("-m", "--model", required=True, help="Name or file of a model; see 'geoseg models'.")
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    multiple=True,
+    required=True,
+    metavar="FILE",
+    help="What to write: .gpkg .parquet .fgb .geojson .shp .tif .png .zarr; may be repeated.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace outputs that exist; drop unfinished work.")
+@scene_options
+@plan_options
+@click.option("--min-area", type=float, default=0.0, metavar="M2", help="Merge smaller segments.")
+@click.option("--fill-holes", type=float, default=0.0, metavar="M2", help="Fill smaller holes.")
+@click.option("--drop-small", is_flag=True, help="Small segments become nodata instead.")
+@click.option("--simplify", type=float, default=0.0, metavar="M", help="Tolerance of outlines.")
+@click.option("--blend", is_flag=True, help="Blend probabilities of neighbouring tiles.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["fail", "nodata"]),
+    default="fail",
+    help="What becomes of tiles that can't be read.",
+)
+@click.option("--store", metavar="URL", help="Where the job works; beside the output by default.")
+@click.option("--keep", is_flag=True, help="Keep the job's folder.")
+@click.option("--part", metavar="I/N", help="Do the I-th of N shares; --join when all are done.")
+@click.option("--join", is_flag=True, help="Finish a job whose shares were done by --part.")
+@click.option("--report", metavar="FILE", help="Write the run report as JSON, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print the run report as JSON on stdout.")
+@run_options
+def command(scene: str, model: str, outputs: tuple[str, ...], **options: Any) -> None:
+    r"""Map SCENE with a model.
+
+    The same command goes on where an interrupted one stopped.
+
+    \b
+    geoseg map scene.tif --model terrain -o terrain.gpkg -o terrain.tif
+    geoseg map field.tif --model otsu:exg -o plants.gpkg --min-area 0.01
+    geoseg map big.tif --model terrain --workers 4 --aoi district.gpkg -o map.gpkg
+    """
+    from geoseg.commands.summary import summary_text
+    from geoseg.pipeline import MapRequest, map_scene
+
+    request = MapRequest(
+        outputs=outputs,
+        overwrite=options["overwrite"],
+        pixel_coords=options["pixel_coords"],
+        simplify_m=options["simplify"],
+        store=options["store"],
+        keep=options["keep"],
+        part=parse_part(options["part"]),
+        join=options["join"],
+        report=options["report"],
+    )
+    run = run_options_from(options)
+    with interruptible(), progress_for(options["quiet"]) as progress:
+        from geoseg.commands.options import open_scene_as
+
+        opened = open_scene_as(scene, options)
+        report = map_scene(opened, model, request, run, progress)
+    for warning in report.warnings:
+        click.echo(f"geoseg: warning: {warning}", err=True)
+    if options["as_json"]:
+        click.echo(json.dumps(report.to_dict(), indent=2))
+    elif not options["quiet"]:
+        click.echo(summary_text(report, opened))
+
+
+def run_options_from(options: dict[str, Any]) -> RunOptions:
+    """The part of a verb's options that says how a job is run."""
+    from geoseg.pipeline import RunOptions
+    from geoseg.scene.region import Region
+
+    aoi = options.get("aoi")
+    return RunOptions(
+        bands=parse_bands(options.get("bands")),
+        area=Region.open(aoi) if aoi else None,
+        tile_size=options["tile_size"],
+        halo=options["halo"],
+        batch=options["batch"],
+        device=options["device"],
+        backend=options["backend"],
+        precision=options["precision"],
+        threads=options["threads"],
+        memory=parse_bytes(options["memory"]),
+        workers=options.get("workers", 0),
+        scheduler=options.get("scheduler"),
+        security=security(options.get("tls")),
+        resources=parse_resources(options.get("resources")),
+        dashboard=options.get("dashboard"),
+        min_area_m2=options.get("min_area", 0.0),
+        fill_holes_m2=options.get("fill_holes", 0.0),
+        drop_small=options.get("drop_small", False),
+        on_error=options.get("on_error", "fail"),
+        blend=options.get("blend", False),
+    )
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C, SIGTERM and SIGUSR1 end the run with exit code 130 and how to go on.
+
+    Blocks in flight are given up, not waited for: they are not in the ledger, so they are
+    done again.
+    """
+
+    def stop(number: int, _: object) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    before = {}
+    for number in (signal.SIGTERM, getattr(signal, "SIGUSR1", signal.SIGTERM)):
+        before[number] = signal.signal(number, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        again = shlex.join(["geoseg", *sys.argv[1:]])
+        click.echo(f"\ngeoseg: interrupted; what is done is kept. Go on with: {again}", err=True)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # threads that predict can't be stopped; leaving at once is safe by design
+        os._exit(130)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

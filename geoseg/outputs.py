@@ -1,0 +1,240 @@
+"""A SegmentMap to files: each kind of output by the module that knows its format."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.engine.segmentmap import SegmentMap
+from geoseg.errors import InputError
+from geoseg.grid import Window
+from geoseg.legend import NODATA_CATEGORY
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+    import pyarrow as pa
+
+    from geoseg.engine.report import Progress, RunReport
+    from geoseg.scene.reader import Scene
+
+__all__ = [
+    "MapSource",
+    "PolygonOptions",
+    "check_outputs",
+    "polygon_batches",
+    "to_polygons",
+    "write_map",
+]
+
+THING_BASE = 256
+"""Labels of the vectorizer: a category_id below it, an instance's id plus it from there on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolygonOptions:
+    """How polygons are made of a map.
+
+    Attributes:
+        simplify_m: tolerance in metres; 0 keeps every pixel corner.
+        pixel_coords: polygons in pixels (x right, y down) where there is no CRS.
+    """
+
+    simplify_m: float = 0.0
+    pixel_coords: bool = False
+
+
+def check_outputs(
+    outputs: Sequence[str], scene: Scene, *, pixel_coords: bool, overwrite: bool
+) -> list[Path]:
+    """All that can be known about outputs before any work; raises InputError's children."""
+    from geoseg.export.target import check_output, kind_of
+
+    if len({Path(path).resolve() for path in outputs}) != len(outputs):
+        raise InputError(f"an output is named twice: {', '.join(outputs)}")
+    targets = [check_output(path, overwrite=overwrite) for path in outputs]
+    for path in outputs:
+        if kind_of(path) == "vector" and not pixel_coords:
+            if not scene.georeferenced:
+                raise InputError(
+                    f"{scene.name}: has no georeference, polygons would lie nowhere: "
+                    "use --pixel-coords for polygons in pixels"
+                )
+            if scene.geobox.crs is None:
+                raise InputError(
+                    f"{scene.name}: has no CRS: give it with --assume-crs EPSG:..., "
+                    "or use --pixel-coords for polygons in pixels"
+                )
+    return targets
+
+
+@dataclass(frozen=True)
+class MapSource:
+    """A SegmentMap as the vectorizer reads it: labels and score levels of a window."""
+
+    map: SegmentMap
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, cols)."""
+        return self.map.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """uint8 for semantic maps, int64 where there are things."""
+        return np.dtype(np.uint8 if self.map.task == "semantic" else np.int64)
+
+    def read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+        """Labels (row, col) and score levels (row, col)."""
+        arrays = self.map.read(window)
+        labels = arrays["category_id"]
+        if "instance_id" in arrays:
+            things = arrays["instance_id"].astype(np.int64)
+            labels = np.where(things > 0, things + THING_BASE, labels.astype(np.int64))
+        return labels, arrays["score"]
+
+
+def write_map(
+    result: SegmentMap,
+    scene: Scene,
+    outputs: Sequence[str],
+    options: PolygonOptions,
+    report: RunReport,
+    progress: Progress,
+) -> None:
+    """Write each output; all replace what is there (checked before by ``check_outputs``)."""
+    from geoseg.export.target import kind_of
+
+    for path in outputs:
+        kind = kind_of(path)
+        start = time.perf_counter()
+        progress.start(f"write {Path(path).suffix[1:]}", result.region.pixels)
+        if kind == "vector":
+            _write_polygons(result, path, options, progress)
+        elif kind == "raster":
+            _write_raster(result, path)
+        elif kind == "picture":
+            _write_picture(result, scene, path, report)
+        elif kind == "map":
+            _write_zarr(result, path)
+        else:
+            raise InputError(f"{path}: geoseg map does not write {kind}s yet")
+        report.add_seconds({f"write {Path(path).suffix[1:]}": time.perf_counter() - start})
+        report.outputs.append(str(path))
+
+
+def provenance_of(result: SegmentMap) -> dict[str, str]:
+    """The map's provenance as text, for the metadata of files."""
+    return {
+        key: value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        for key, value in result.provenance.items()
+    }
+
+
+def _write_polygons(
+    result: SegmentMap, path: str, options: PolygonOptions, progress: Progress
+) -> None:
+    from geoseg.export.vector import write_vector
+
+    write_vector(
+        polygon_batches(result, options, progress),
+        path,
+        legend=result.legend,
+        crs=None if result.geobox.crs is None else result.geobox.crs.to_wkt(),
+        provenance=provenance_of(result),
+        overwrite=True,
+    )
+
+
+def _write_raster(result: SegmentMap, path: str) -> None:
+    from geoseg.export.raster import write_raster
+
+    write_raster(
+        lambda window: result.read(window)["category_id"],
+        path,
+        geobox=result.geobox,
+        legend=result.legend,
+        provenance=provenance_of(result),
+        overwrite=True,
+    )
+
+
+def _write_picture(result: SegmentMap, scene: Scene, path: str, report: RunReport) -> None:
+    from geoseg.export.picture import MapPicture, draw_map
+
+    width = scene.pixel_area_m2(result.region)
+    picture = MapPicture(
+        scene_rgb=_rgb_preview(scene, result.region),
+        category_id=_map_preview(result),
+        legend=result.legend,
+        title=f"{scene.name}: {result.provenance.get('model', '')}",
+        hectares={key: area / 1e4 for key, area in report.area_m2.items() if key != 255} or None,
+        width_m=None if width is None else result.shape[1] * width**0.5,
+        note=str(result.provenance.get("model_licence", "")),
+    )
+    draw_map(picture, path, overwrite=True)
+
+
+PREVIEW_PX = 1500
+
+_RGB_NAMES = (("red", "green", "blue"), ("b04", "b03", "b02"), ("b4", "b3", "b2"))
+
+
+def _rgb_preview(scene: Scene, region: Window) -> NDArray[np.uint8]:
+    """(row, col, 3) of the mapped region, stretched between its 2nd and 98th percentile."""
+    names = [band.name.lower() for band in scene.bands]
+    chosen = next((t for t in _RGB_NAMES if set(t) <= set(names)), None)
+    bands = [names.index(n) for n in chosen] if chosen else [0, 1, 2][: len(names)]
+    bands = (bands * 3)[:3]
+    pixels, valid = scene.preview(_enough(scene, region), bands)
+    step = max(scene.shape[0] / pixels.shape[1], 1.0)
+    rows, cols = (slice(int(s.start / step), int(-(-s.stop // step))) for s in region.slices)
+    pixels, valid = pixels[:, rows, cols].astype(np.float32), valid[rows, cols]
+    picture = np.full((*valid.shape, 3), 255, np.uint8)
+    for i, band in enumerate(pixels):
+        if valid.any():
+            low, high = np.percentile(band[valid], [2, 98])
+            scaled = (band - low) / max(high - low, 1e-6)
+            picture[valid, i] = (255 * np.clip(scaled[valid], 0, 1)).astype(np.uint8)
+    return picture
+
+
+def _enough(scene: Scene, region: Window) -> int:
+    """Side of a preview of the whole scene in which the region has PREVIEW_PX pixels."""
+    share = max(region.shape) / max(scene.shape)
+    return min(int(PREVIEW_PX / share), 8 * PREVIEW_PX)
+
+
+def _map_preview(result: SegmentMap) -> NDArray[np.uint8]:
+    """The map small: every n-th pixel, read strip by strip."""
+    rows, cols = result.shape
+    step = max(1, -(-max(rows, cols) // PREVIEW_PX))
+    height = step * max(1, 1024 // step)
+    strips = [
+        result.read(Window(row, 0, min(height, rows - row), cols))["category_id"][::step, ::step]
+        for row in range(0, rows, height)
+    ]
+    return np.concatenate(strips)
+
+
+def _write_zarr(result: SegmentMap, path: str) -> None:
+    """The map itself, to be read by later commands; moved into place when it is whole."""
+    beside = Path(f"{path}.geoseg-part")
+    shutil.rmtree(beside, ignore_errors=True)
+    if "://" in result.url:
+        import fsspec
+
+        fs, root = fsspec.core.url_to_fs(result.url, **result.storage_options)
+        fs.get(root, str(beside), recursive=True)
+    else:
+        shutil.copytree(result.url, beside)
+    SegmentMap.open(str(beside))
+    shutil.rmtree(path, ignore_errors=True)
+    beside.rename(path)
