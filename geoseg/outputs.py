@@ -32,10 +32,8 @@ __all__ = [
     "polygon_batches",
     "to_polygons",
     "write_map",
+    "write_raster",
 ]
-
-THING_BASE = 256
-"""Labels of the vectorizer: a category_id below it, an instance's id plus it from there on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +43,12 @@ class PolygonOptions:
     Attributes:
         simplify_m: tolerance in metres; 0 keeps every pixel corner.
         pixel_coords: polygons in pixels (x right, y down) where there is no CRS.
+        threads: tiles that are traced at once.
     """
 
     simplify_m: float = 0.0
     pixel_coords: bool = False
+    threads: int = 1
 
 
 def check_outputs(
@@ -92,13 +92,65 @@ class MapSource:
         return np.dtype(np.uint8 if self.map.task == "semantic" else np.int64)
 
     def read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-        """Labels (row, col) and score levels (row, col)."""
+        """Labels (row, col), as ``pack_labels`` makes them, and score levels (row, col)."""
+        from geoseg.vectorize.table import pack_labels
+
         arrays = self.map.read(window)
         labels = arrays["category_id"]
         if "instance_id" in arrays:
-            things = arrays["instance_id"].astype(np.int64)
-            labels = np.where(things > 0, things + THING_BASE, labels.astype(np.int64))
+            labels = pack_labels(labels, arrays["instance_id"])
         return labels, arrays["score"]
+
+
+def polygon_batches(
+    result: SegmentMap, options: PolygonOptions | None = None, progress: Progress | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The map's polygons as a stream of Arrow batches, in bounded memory; at least one.
+
+    Columns are segment_id, category_id, category, isthing, instance_id, score, area_m2,
+    perimeter_m, pixels, on_edge and geometry (WKB, MultiPolygon).
+    """
+    from affine import Affine
+
+    from geoseg.vectorize.stream import VectorizeOptions, polygonize_blocks
+    from geoseg.vectorize.table import Attributes
+
+    options = options or PolygonOptions()
+    source = MapSource(result)
+    crs = result.geobox.crs
+    in_pixels = options.pixel_coords and crs is None
+    attributes = Attributes(
+        transform=Affine.identity() if in_pixels else result.geobox.affine,
+        crs_wkt=None if crs is None else crs.to_wkt(),
+        legend=result.legend,
+        dtype=source.dtype,
+    )
+    done = 0
+
+    def on_rows(rows: int) -> None:
+        nonlocal done
+        if progress is not None:
+            progress.advance((rows - done) * source.shape[1])
+        done = rows
+
+    wanted = VectorizeOptions(
+        nodata=(NODATA_CATEGORY,), shared_vertices=True, threads=options.threads
+    )
+    return polygonize_blocks(source, wanted, attributes, on_rows)
+
+
+def to_polygons(result: SegmentMap, **options: Any) -> gpd.GeoDataFrame:
+    """The map's polygons in memory; options are those of PolygonOptions."""
+    import geopandas as gpd
+    import pyarrow as pa
+
+    table = pa.Table.from_batches(polygon_batches(result, PolygonOptions(**options)))
+    frame = table.drop_columns("geometry").to_pandas(integer_object_nulls=False)
+    if "instance_id" in frame:
+        frame["instance_id"] = table["instance_id"].to_pandas().astype("Int64")
+    geometry = gpd.GeoSeries.from_wkb(table["geometry"].to_pandas())
+    crs = result.geobox.crs
+    return gpd.GeoDataFrame(frame, geometry=geometry, crs=None if crs is None else crs.to_wkt())
 
 
 def write_map(
@@ -119,7 +171,7 @@ def write_map(
         if kind == "vector":
             _write_polygons(result, path, options, progress)
         elif kind == "raster":
-            _write_raster(result, path)
+            write_raster(result, path, overwrite=True)
         elif kind == "picture":
             _write_picture(result, scene, path, report)
         elif kind == "map":
@@ -153,16 +205,17 @@ def _write_polygons(
     )
 
 
-def _write_raster(result: SegmentMap, path: str) -> None:
-    from geoseg.export.raster import write_raster
+def write_raster(result: SegmentMap, path: str, *, overwrite: bool = False) -> None:
+    """The map's categories as a Cloud Optimized GeoTIFF, with colours and names."""
+    from geoseg.export import raster
 
-    write_raster(
+    raster.write_raster(
         lambda window: result.read(window)["category_id"],
         path,
         geobox=result.geobox,
         legend=result.legend,
         provenance=provenance_of(result),
-        overwrite=True,
+        overwrite=overwrite,
     )
 
 
@@ -202,7 +255,9 @@ def _rgb_preview(scene: Scene, region: Window) -> NDArray[np.uint8]:
         if valid.any():
             low, high = np.percentile(band[valid], [2, 98])
             scaled = (band - low) / max(high - low, 1e-6)
-            picture[valid, i] = (255 * np.clip(scaled[valid], 0, 1)).astype(np.uint8)
+            # lifted a little: a few bright clouds or roofs leave the rest of a scene dark
+            shown = np.clip(scaled[valid], 0, 1) ** 0.7
+            picture[valid, i] = (255 * shown).astype(np.uint8)
     return picture
 
 

@@ -154,9 +154,7 @@ def prepare(scene: Scene, model: Segmenter | Fittable | str, options: RunOptions
     )
 
 
-def _pin(
-    segmenter: Segmenter | Fittable, options: RunOptions
-) -> tuple[Segmenter | Fittable, Pins]:
+def _pin(segmenter: Segmenter | Fittable, options: RunOptions) -> tuple[Segmenter | Fittable, Pins]:
     """What could change a bit of the result, fixed; threads share the machine's cores."""
     import os
 
@@ -342,9 +340,7 @@ def map_scene(
         if request.part is not None:
             return report
         store.write_json("outputs.json", list(request.outputs))
-        polygons = PolygonOptions(
-            simplify_m=request.simplify_m, pixel_coords=request.pixel_coords
-        )
+        polygons = PolygonOptions(simplify_m=request.simplify_m, pixel_coords=request.pixel_coords)
         write_map(result, scene, request.outputs, polygons, report, progress)
         report.finish()
         if request.report:

@@ -126,7 +126,9 @@ class RunReport:
             "projected_bytes": self.projected_bytes,
             "pixels_by_category": {str(k): self.counts[k] for k in sorted(self.counts)},
             "class_names": {str(k): name for k, name in self.class_names.items()},
-            "area_m2_by_category": {str(k): round(self.area_m2[k], 3) for k in sorted(self.area_m2)},
+            "area_m2_by_category": {
+                str(k): round(self.area_m2[k], 3) for k in sorted(self.area_m2)
+            },
             "blocks": self.blocks,
             "blocks_in_this_run": self.blocks_now,
             "tiles": self.tiles,

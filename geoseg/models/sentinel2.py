@@ -17,7 +17,7 @@ __all__ = ["ORDER_12", "ORDER_13", "WAVELENGTHS_UM", "Product", "band_key", "des
 
 Level = Literal["l1c", "l2a"]
 
-ORDER_13 = tuple("B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B10 B11 B12".split())
+ORDER_13 = tuple(["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12"])
 """Bands of a whole L1C product, in the order in which tools stack them."""
 
 ORDER_12 = tuple(name for name in ORDER_13 if name != "B10")

@@ -21,6 +21,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from geoseg.errors import ModelError
 from geoseg.models.deep.dynamic_world import DynamicWorldNet
+from geoseg.models.fit import fit_scene
 from geoseg.models.segmenter import LabelTile, ModelCard, Runtime, SemanticTile, TileResult
 from geoseg.models.sentinel2 import describe_product
 from geoseg.radiometry import normalize, score_level
@@ -61,19 +62,24 @@ class TerrainSegmenter:
     join: None = None
 
     def for_scene(self, scene: Scene) -> tuple[TerrainSegmenter, list[str]]:
-        """Adapted to the scene's processing level and offset."""
-        product, warnings = describe_product(scene.tags, self.level, self.offset)
-        shift = float(product.offset)
+        """Adapted to the scene's bands, level and offset; raises ModelError."""
+        fit = fit_scene(self.card, scene)
+        product, doubts = describe_product(scene.tags, self.level, self.offset)
+        warnings = [*fit.warnings, *doubts]
+        if self.offset is None and any(scene.bands[i].offset for i in fit.indices):
+            product = replace(product, offset=0)  # the bands say theirs: it is in the fit
+        adjusted = fit.compose(self.card.normalization)
+        shift = product.offset * np.asarray(adjusted.scale)
+        scale, offset = np.asarray(adjusted.scale), np.asarray(adjusted.offset) + shift
         if product.level == "l2a":
-            scale = (L2A_SCALE,)
-            offset = tuple(c + L2A_SCALE * shift for c in L2A_OFFSET)
+            scale, offset = scale * L2A_SCALE, offset * L2A_SCALE + np.asarray(L2A_OFFSET)
             warnings.append(
                 "L2A is brought near the L1C of the training data by 0.92 dn + c per band, "
                 "a crude stand-in for the atmosphere"
             )
-        else:
-            scale, offset = (1.0,), (shift,)
-        normalization = replace(self.card.normalization, scale=scale, offset=offset)
+        normalization = replace(
+            self.card.normalization, scale=tuple(scale.tolist()), offset=tuple(offset.tolist())
+        )
         parameters = {"level": product.level, "offset": product.offset}
         card = replace(self.card, normalization=normalization, parameters=parameters)
         return replace(self, card=card), warnings
