@@ -37,6 +37,8 @@ _WHERE = {
                "kmeans:ndvi,ndwi:k=5"),
     "minibatch": ("clusters", "kmeans", "Mini-batch k-means on a sample of all pixels.",
                   "minibatch:k=6"),
+    "gmm": ("mixture", "gmm", "Gaussian mixture, with the probability of each class.",
+            "gmm:k=5"),
     "sobel": ("edges", "sobel", "Edges where Sobel's gradient is steep.",
               "sobel:b1:threshold=0.05"),
     "canny": ("edges", "canny", "Canny's thin, linked edges.", "canny:b1:low=0.05,high=0.1"),
@@ -47,9 +49,13 @@ _WHERE = {
     "grow": ("regions", "grow", "Regions grown from seeds over the smallest steps.",
              "grow:ndvi:tolerance=0.02"),
     "felzenszwalb": ("merging", "felzenszwalb", "Regions by graph-based merging.",
-                     "felzenszwalb:scale=1,sigma=0.8"),
+                     "felzenszwalb:scale=50,sigma=0.8"),
     "quadtree": ("quadtree", "quadtree", "Split into even squares, then merge alike ones.",
                  "quadtree:b1:split=0.1,merge=0.03"),
+    "slic": ("superpixels", "slic", "Superpixels: small even objects of equal size.",
+             "slic:size=10,compactness=0.5"),
+    "objects": ("objects", "objects", "Superpixels classified from samples by a random forest.",
+                "objects:size=10"),
 }  # fmt: skip
 
 METHODS: dict[str, tuple[str, str]] = {name: row[2:] for name, row in _WHERE.items()}

@@ -255,7 +255,7 @@ class Merged:
 
 
 def felzenszwalb(spec: Spec) -> Merged:
-    """``felzenszwalb:scale=1,sigma=0.8``: of all bands, or of the features named."""
+    """``felzenszwalb:scale=50,sigma=0.8``: of all bands, or of the features named."""
     features = Features.parse(spec.features, spec.number("gain", 1.0, 1e-12, 1e12))
-    join = Merging(spec.number("sigma", 0.8, 0, 50), spec.number("scale", 1.0, 0, 1e12), (1, 1))
+    join = Merging(spec.number("sigma", 0.8, 0, 50), spec.number("scale", 50.0, 0, 1e12), (1, 1))
     return Merged(region_card(spec, features, join.halo), features, join)
