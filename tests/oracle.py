@@ -51,6 +51,11 @@ def predict(truth: Truth, tile: Tile, noise: Noise, seed: int = 0, *, pieces: bo
     """An InstanceTile: ids scrambled; ``pieces``: each connected piece is an object."""
     rng = np.random.default_rng([seed, *tile.index])
     inside = window_of(truth, tile)
+    if noise != NONE:
+        # the copies beyond the scene are no objects of their own: they take no noise
+        rows, cols = tile.read.slices
+        inside[np.arange(rows.start, rows.stop) % (1 << 40) >= truth.shape[0]] = 0
+        inside[:, np.arange(cols.start, cols.stop) % (1 << 40) >= truth.shape[1]] = 0
     labels = np.unique(inside, return_inverse=True)[1].reshape(inside.shape)
     labels = labels + (0 if (inside == 0).any() else 1)
     if pieces:

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import FAIR, NONE, Noise, blobs, parcels, predict, rings, stitched, strips
+from oracle import FAIR, NONE, Noise, blobs, connected, parcels, predict, rings, stitched, strips
 
 from geoseg.assess.instances import match_segments
 from geoseg.assess.overlap import OverlapTable, segment_key
 from geoseg.grid import TileGrid
+from geoseg.models.segmenter import InstanceTile
 from geoseg.stitch.labels import OverlapJoin
 
 SCENES = {
@@ -61,3 +62,95 @@ def test_without_noise_every_object_comes_back(name, tile, halo, pieces):
     found = stitch(truth, TileGrid(truth.shape, tile, halo), 2, pieces=pieces)["instance_id"]
     assert quality(truth, found).pq == 1.0
     assert_same_partition(truth, found)
+
+
+@st.composite
+def scenes(draw):
+    """Touching objects of any shape, and a tiling."""
+    shape = draw(st.tuples(st.integers(9, 60), st.integers(9, 60)))
+    kind, seed = draw(st.integers(0, 3)), draw(st.integers(0, 2**32 - 1))
+    rng = np.random.default_rng(seed)
+    if kind == 0:
+        truth = parcels(shape, draw(st.integers(1, 12)), seed)
+    elif kind == 1:
+        truth = blobs(shape, draw(st.integers(1, 150)), seed)
+    elif kind == 2:
+        truth = connected(rng.integers(0, draw(st.integers(2, 5)), shape))
+    else:
+        coarse = rng.integers(0, 4, (shape[0] // 3 + 1, shape[1] // 3 + 1))
+        truth = connected(np.kron(coarse, np.ones((3, 3), int))[: shape[0], : shape[1]])
+    halo = draw(st.integers(1, 12))
+    stride = draw(st.integers(max(shape) // 6 + 1, 40))
+    return truth, TileGrid(shape, 2 * halo + stride, halo), seed
+
+
+@settings(max_examples=500, deadline=None)
+@given(scenes(), st.integers(1, 4), st.booleans())
+def test_objects_that_touch_are_never_fused_nor_cut(scene, side, pieces):
+    truth, tiles, seed = scene
+    found = stitch(truth, tiles, side, pieces=pieces, seed=seed)["instance_id"]
+    assert_same_partition(truth, found)
+
+
+@settings(max_examples=150, deadline=None)
+@given(scenes(), st.integers(1, 4), st.sampled_from(["iou", "smaller"]), st.integers(0, 4))
+def test_the_blocks_leave_no_trace(scene, side, criterion, seam_px):
+    truth, tiles, seed = scene
+    join = OverlapJoin(criterion=criterion, seam_px=seam_px)
+    noise = Noise(outline_px=2, dropped=0.2, split=0.3, merged=0.1)
+    valid = np.ones(truth.shape, bool)
+    valid[3:20, 5:31] = False
+
+    def maps(side):
+        return stitched(truth, join, tiles, side, lambda t: predict(truth, t, noise, seed), valid)
+
+    whole, cut = maps(1000), maps(side)
+    for name in ("instance_id", "category_id", "score"):
+        assert whole[name].tobytes() == cut[name].tobytes(), name
+    ids, first = np.unique(whole["instance_id"], return_index=True)
+    things = ids > 0
+    assert ids[things].tolist() == list(range(1, things.sum() + 1))
+    assert (np.diff(first[things]) > 0).all()
+    assert (whole["category_id"][~valid] == 255).all() and not whole["instance_id"][~valid].any()
+
+
+def test_category_by_majority_and_score_by_area():
+    def tell(tile):
+        left = tile.index == (0, 0)
+        shape = tile.read.shape
+        return InstanceTile(
+            np.ones(shape, np.int32),
+            np.full(shape, 3 if left else 7, np.uint8),
+            np.full(shape, 100 if left else 201, np.uint8),
+        )
+
+    truth = np.ones((20, 30), np.int32)
+    out = stitched(truth, OverlapJoin(), TileGrid((20, 30), 36, 8), 1, tell)
+    # 20 columns of the left tile, 10 of the right: (20 * 100 + 10 * 201) / 30, halves up
+    assert np.unique(out["category_id"]).tolist() == [3]
+    assert np.unique(out["score"]).tolist() == [134]
+    assert np.unique(out["instance_id"]).tolist() == [1]
+
+
+def test_nothing_found_anywhere():
+    def tell(tile):
+        shape = tile.read.shape
+        none = np.full(shape, 255, np.uint8)
+        return InstanceTile(np.zeros(shape, np.int32), none, none)
+
+    out = stitched(np.ones((20, 30), np.int32), OverlapJoin(), TileGrid((20, 30), 26, 8), 2, tell)
+    assert not out["instance_id"].any() and (out["category_id"] == 255).all()
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_with_noise_tiling_costs_at_most_a_hundredth(name):
+    """Against the same network on the scene as one tile, mean of five noises."""
+    truth = SCENES[name]
+    whole, tiled = [], []
+    for seed in range(5):
+        one = TileGrid(truth.shape, max(truth.shape), 0)
+        whole.append(quality(truth, stitch(truth, one, 1, FAIR, seed=seed)["instance_id"]).pq)
+        many = TileGrid(truth.shape, 160, 32)
+        tiled.append(quality(truth, stitch(truth, many, 2, FAIR, seed=seed)["instance_id"]).pq)
+    print(name, np.mean(whole), np.mean(tiled))
+    assert np.mean(tiled) >= np.mean(whole) - 0.01

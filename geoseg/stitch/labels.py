@@ -54,7 +54,7 @@ class OverlapJoin:
 
     criterion: Literal["smaller", "iou"] = "smaller"
     threshold: float = 0.5
-    seam_px: int = 1
+    seam_px: int = 8
 
     def collect(
         self, block: Block, results: Sequence[tuple[Tile, TileResult]], valid: NDArray[np.bool_]
