@@ -52,7 +52,9 @@ class ModelCard:
         legend: the categories it gives.
         gsd_m: finest and coarsest ground sampling distance it was made for; None: any.
         normalization: how digital numbers become the network's input.
-        value_range: digital numbers that are plausible; None: any.
+        values: what normalization starts from: digital numbers as they are stored, or
+            reflectance (1 = 100 %), to which a scene's own scale and offset are applied.
+        value_range: of these values: what is plausible; None: any.
         tile_size, halo, divisor: pixels; halo covers what a pixel's label depends on.
         activation_px: bytes of memory that predicting needs per pixel of a batch, measured.
         runtimes: ``backend-precision`` pairs measured to keep 99.9 % of fp32's labels; the
@@ -68,6 +70,7 @@ class ModelCard:
     bands: tuple[str, ...] = ()
     gsd_m: tuple[float, float] | None = None
     normalization: Normalization = field(default_factory=Normalization)
+    values: Literal["dn", "reflectance"] = "dn"
     value_range: tuple[float, float] | None = None
     tile_size: int = 512
     halo: int = 0

@@ -17,7 +17,10 @@ __all__ = ["ORDER_12", "ORDER_13", "WAVELENGTHS_UM", "Product", "band_key", "des
 
 Level = Literal["l1c", "l2a"]
 
-ORDER_13 = tuple(["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12"])
+ORDER_13 = (
+    *("B01", "B02", "B03", "B04", "B05", "B06", "B07"),
+    *("B08", "B8A", "B09", "B10", "B11", "B12"),
+)
 """Bands of a whole L1C product, in the order in which tools stack them."""
 
 ORDER_12 = tuple(name for name in ORDER_13 if name != "B10")
@@ -117,7 +120,7 @@ def _offset(text: str) -> tuple[int, list[str]]:
     stated = re.search(r"(?:boa_add_offset|radio_add_offset)[^=]*=(-?\d+)", text)
     if stated:
         return int(stated[1]), []
-    baseline = re.search(r"(?:_n|baseline[^=]*=)(\d{2})\.?(\d{2})\b", text)
+    baseline = re.search(r"(?:_n|baseline[^=]*=)(\d{2})\.?(\d{2})(?!\d)", text)
     if baseline:
         return (-1000 if int(baseline[1]) >= 4 else 0), []
     # a name may hold other digits too: only a plausible sensing date counts

@@ -58,6 +58,7 @@ class DynamicWorldNet(nn.Module):
         self.head = nn.Conv2d(144, 9, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(tile, 9, row, col) to logits (tile, 9, row, col)."""
         rows, cols = x.shape[-2:]
         half = functional.interpolate(
             self.stem(x), size=(rows // 2, cols // 2), mode="bilinear", antialias=True

@@ -36,6 +36,9 @@ L2A_OFFSET = (700.0, 450.0, 250.0, 180.0, 120.0, 100.0, 80.0, 15.0, 5.0)
 """What brings surface reflectance near top-of-atmosphere's, per band of the card."""
 
 
+_DEFAULT = Runtime(device="cpu", backend="torch", precision="fp32", threads=1, batch=1)
+
+
 @lru_cache(maxsize=4)
 def _network(device: str) -> DynamicWorldNet:
     """The network with its weights, once per process and device."""
@@ -45,9 +48,11 @@ def _network(device: str) -> DynamicWorldNet:
         network.load_state_dict(load_file(path))
     network.eval().requires_grad_(False)
     for unit in network.modules():
-        if isinstance(unit, nn.Sequential) and isinstance(unit[0], nn.Conv2d):
-            unit[0], unit[1] = fuse_conv_bn_eval(unit[0], unit[1]), nn.Identity()
-    return network.to(device, memory_format=torch.channels_last)
+        if isinstance(unit, nn.Sequential):
+            convolution, norm = unit[0], unit[1]
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                unit[0], unit[1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
+    return network.to(memory_format=torch.channels_last).to(device)
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class TerrainSegmenter:
     card: ModelCard
     level: str = "auto"
     offset: int | None = None
-    runtime: Runtime = Runtime(device="cpu", backend="torch", precision="fp32", threads=1, batch=4)
+    runtime: Runtime = _DEFAULT
     with_probs: bool = False
     join: None = None
 
@@ -126,8 +131,9 @@ class TerrainSegmenter:
     def predict(self, pixels: NDArray[Any], valid: NDArray[np.bool_]) -> list[TileResult]:
         """Labels and scores of a batch (tile, 9, row, col); see Segmenter."""
         torch.set_num_threads(self.runtime.threads or 1)
-        network = _network(self.runtime.device)
-        inputs = torch.from_numpy(self._inputs(pixels, valid)).to(self.runtime.device)
+        device = "cpu" if self.runtime.device == "auto" else self.runtime.device
+        network = _network(device)
+        inputs = torch.from_numpy(self._inputs(pixels, valid)).to(device)
         with torch.inference_mode():
             probs = network(inputs.contiguous(memory_format=torch.channels_last)).softmax(1)
             if self.with_probs:
