@@ -233,12 +233,13 @@ class Scene:
 
     def with_crs(self, crs: str) -> Scene:
         """The scene with a CRS where it has none of its own; raises SceneError."""
+        import pyproj
         from odc.geo.crs import CRS
         from odc.geo.geobox import GeoBox
 
         try:
             assumed = CRS(crs)
-        except ValueError as error:
+        except (ValueError, pyproj.exceptions.CRSError) as error:
             raise SceneError(f"{crs!r} is no CRS: give an EPSG code such as EPSG:32632") from error
         if not self.georeferenced:
             raise SceneError(f"{self.name}: no georeference: a CRS alone can't place its pixels")

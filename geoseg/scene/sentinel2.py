@@ -5,6 +5,7 @@ Folder layout, file names and metadata follow ESA's Sentinel-2 Products Specific
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +40,7 @@ _METADATA = (
 
 def is_safe(path: Path) -> bool:
     """Whether a folder is a Sentinel-2 product."""
-    return path.is_dir() and (
+    return os.path.isdir(path) and (
         path.suffix.upper() == ".SAFE" or any(path.glob("MTD_MSIL[12][AC].xml"))
     )
 
