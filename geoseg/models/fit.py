@@ -74,11 +74,7 @@ def choose_bands(card: ModelCard, scene: Scene, override: Sequence[str]) -> Scen
     """
     if not card.bands:
         return scene.select(override)
-    if len(override) != len(card.bands):
-        raise ModelError(
-            f"--bands names {len(override)} bands, {card.name} wants {len(card.bands)}: "
-            f"{', '.join(card.bands)}, in this order"
-        )
+    _check_count(card, override)
     return scene.select([f"{n}={b}" for n, b in zip(card.bands, override, strict=True)])
 
 
@@ -94,7 +90,8 @@ def match_bands(
     """
     if not card.bands:
         return tuple(range(len(scene.bands))), []
-    if override is not None and len(override) == len(card.bands):
+    if override is not None:
+        _check_count(card, override)
         return scene.band_indices(list(override)), []
     have = [band.name for band in scene.bands]
     keys = [band_key(name) for name in have]
@@ -123,6 +120,14 @@ def match_bands(
             "name the scene's bands in the model's order with --bands, by name or number from 1"
         )
     return tuple(i for i in found if i is not None), warnings
+
+
+def _check_count(card: ModelCard, override: Sequence[str]) -> None:
+    if len(override) != len(card.bands):
+        raise ModelError(
+            f"--bands names {len(override)} bands, {card.name} wants {len(card.bands)}: "
+            f"{', '.join(card.bands)}, in this order"
+        )
 
 
 def _find(wanted: str, keys: Sequence[str], scene: Scene) -> int | None:
