@@ -5,11 +5,18 @@ from geoseg.engine.segmentmap import SegmentMap as SegmentMap
 from geoseg.errors import GeosegError as GeosegError
 from geoseg.export.vector import write_vector as write_vector
 from geoseg.grid import Window as Window
-from geoseg.legend import Category as Category, Legend as Legend
+from geoseg.legend import Category as Category
+from geoseg.legend import Legend as Legend
 from geoseg.models.catalogue import load_model as load_model
-from geoseg.models.segmenter import ModelCard as ModelCard, Segmenter as Segmenter
-from geoseg.outputs import to_polygons as to_polygons, write_raster as write_raster
-from geoseg.pipeline import MapRequest as MapRequest, RunOptions as RunOptions, map_scene as map_scene, plan as plan, segment as segment
+from geoseg.models.segmenter import ModelCard as ModelCard
+from geoseg.models.segmenter import Segmenter as Segmenter
+from geoseg.outputs import to_polygons as to_polygons
+from geoseg.outputs import write_raster as write_raster
+from geoseg.pipeline import MapRequest as MapRequest
+from geoseg.pipeline import RunOptions as RunOptions
+from geoseg.pipeline import map_scene as map_scene
+from geoseg.pipeline import plan as plan
+from geoseg.pipeline import segment as segment
 from geoseg.scene.opening import open_scene as open_scene
 from geoseg.scene.reader import Scene as Scene
 from geoseg.scene.region import Region as Region

@@ -1,9 +1,9 @@
-"""The stages joined: from a scene and a model to files that open in a GIS.
+r"""The stages joined: from a scene and a model to files that open in a GIS.
 
 ::
 
     open_scene -> load_model -> plan -> segment -> to_polygons -> write_vector
-                                               \\-> write_raster
+                                               \-> write_raster
 
 Each is a function that can be called alone; ``map_scene`` calls them all.
 """

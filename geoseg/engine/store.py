@@ -168,7 +168,7 @@ class JobStore:
                 return Path(self.url, name).read_bytes()
             data: bytes = self._fs.cat_file(self._path(name))
             return data
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def write_json(self, name: str, value: Any) -> None:

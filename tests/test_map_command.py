@@ -1,0 +1,246 @@
+"""geoseg map and its sisters as a person runs them: real files in, real files out."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from importlib import resources
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from click.testing import CliRunner, Result
+from pyproj import Geod
+
+from geoseg.cli import geoseg as cli
+
+DEMO = Path(str(resources.files("geoseg") / "data" / "demo" / "java_west_s2l2a.tif"))
+DATA = Path(__file__).parent / "data"
+
+COLUMNS = [
+    *("segment_id", "category_id", "category", "isthing", "instance_id", "score"),
+    *("area_m2", "perimeter_m", "pixels", "on_edge", "geometry"),
+]
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+def write_tif(path: Path, pixels: np.ndarray, **changes: object) -> Path:
+    profile = {
+        "driver": "GTiff",
+        "count": len(pixels),
+        "height": pixels.shape[1],
+        "width": pixels.shape[2],
+        "dtype": pixels.dtype.name,
+        "crs": "EPSG:32633",
+        "transform": Affine(10, 0, 500000, 0, -10, 5200000),
+    }
+    with rasterio.open(path, "w", **(profile | changes)) as file:
+        file.write(pixels)
+    return path
+
+
+@pytest.fixture(scope="module")
+def blobs() -> np.ndarray:
+    """One band with two flat levels, so that a fixed threshold has one right answer."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 2, (9, 11)).repeat(13, 0).repeat(13, 1)
+    return (coarse[None] * 100 + 50).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def scene(blobs, tmp_path_factory) -> Path:
+    return write_tif(tmp_path_factory.mktemp("scene") / "blobs.tif", blobs)
+
+
+MODEL = "threshold:b1>100"
+
+
+def test_every_format_holds_the_same_map(scene: Path, blobs, tmp_path: Path) -> None:
+    names = ["m.gpkg", "m.parquet", "m.fgb", "m.geojson", "m.tif", "m.png", "m.zarr"]
+    outputs = [argument for name in names for argument in ("-o", tmp_path / name)]
+    done = call("map", scene, "-m", MODEL, *outputs, "--json")
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert report["pixels"] == blobs[0].size
+    assert sorted(p.name for p in tmp_path.iterdir() if not p.name.startswith("m.tif.")) == sorted(
+        [*names, "m.qml"]
+    )
+    with rasterio.open(tmp_path / "m.tif") as file:
+        raster = file.read(1)
+    assert (raster == (blobs[0] > 100)).all()
+    frames = {
+        "gpkg": gpd.read_file(tmp_path / "m.gpkg"),
+        "fgb": gpd.read_file(tmp_path / "m.fgb"),
+        "parquet": gpd.read_parquet(tmp_path / "m.parquet"),
+    }
+    for frame in frames.values():
+        assert list(frame.columns) == [*COLUMNS[:-1], "geometry"] or set(COLUMNS) <= set(frame)
+        assert frame.crs.to_epsg() == 32633
+        assert frame.pixels.sum() == blobs[0].size
+        assert frame.geometry.is_valid.all()
+        assert frame.area.sum() == pytest.approx(blobs[0].size * 100)
+    on_earth = gpd.read_file(tmp_path / "m.geojson")
+    assert on_earth.crs.to_epsg() == 4326
+    geod = Geod(ellps="WGS84")
+    for polygon, area in zip(on_earth.geometry, on_earth.area_m2, strict=True):
+        assert abs(geod.geometry_area_perimeter(polygon)[0]) == pytest.approx(area, rel=1e-3)
+    kept = call("status", tmp_path / "m.gpkg")
+    assert kept.exit_code == 2
+    assert "no unfinished job" in kept.stderr
+
+
+def test_an_area_of_interest_is_a_crop_of_the_whole(scene: Path, blobs, tmp_path: Path) -> None:
+    box = "500200,5199050,500900,5199700"
+    done = call("map", scene, "-m", MODEL, "--aoi", box, "-o", tmp_path / "a.tif")
+    assert done.exit_code == 0, done.output
+    with rasterio.open(tmp_path / "a.tif") as file:
+        rows, cols = file.shape
+        row, col = file.transform.f, file.transform.c
+        got = file.read(1)
+    row_off, col_off = round((5200000 - row) / 10), round((col - 500000) / 10)
+    expected = (blobs[0] > 100)[row_off : row_off + rows, col_off : col_off + cols]
+    assert (rows, cols) == (65, 70)
+    assert (got == expected).all()
+    outside = call("map", scene, "-m", MODEL, "--aoi", "0,0,1,1", "-o", tmp_path / "b.tif")
+    assert outside.exit_code == 2
+    assert "no pixel of the scene" in outside.stderr
+
+
+@pytest.mark.parametrize("how", ["value", "nan", "alpha", "mask"])
+def test_what_is_not_valid_is_never_covered(blobs, tmp_path: Path, how: str) -> None:
+    hole = np.zeros(blobs.shape[1:], bool)
+    hole[20:60, 30:90] = True
+    path = tmp_path / "holes.tif"
+    options: list[object] = []
+    if how == "value":
+        write_tif(path, np.where(hole, 0, blobs).astype(np.uint8))
+        options = ["--nodata", "0"]
+    elif how == "nan":
+        write_tif(path, np.where(hole, np.nan, blobs).astype(np.float32))
+    elif how == "alpha":
+        alpha = np.where(hole, 0, 255).astype(np.uint8)[None]
+        write_tif(path, np.concatenate([blobs, blobs, blobs, alpha]), photometric="rgb", alpha="yes")
+    else:
+        write_tif(path, blobs)
+        with rasterio.open(path, "r+") as file:
+            file.write_mask(~hole)
+    done = call("map", path, "-m", MODEL, "-o", tmp_path / "m.tif", "-o", tmp_path / "m.gpkg", *options)
+    assert done.exit_code == 0, done.output
+    with rasterio.open(tmp_path / "m.tif") as file:
+        assert (file.read(1) == np.where(hole, 255, blobs[0] > 100)).all()
+    polygons = gpd.read_file(tmp_path / "m.gpkg")
+    assert polygons.pixels.sum() == (~hole).sum()
+    assert polygons.area.sum() == pytest.approx(100 * (~hole).sum())
+
+
+def refuse(folder: Path, *arguments: object) -> str:
+    """Exit 2 with one line in under 2 s, and nothing new in the folder; the line."""
+    before = sorted(folder.rglob("*"))
+    start = time.perf_counter()
+    done = call(*arguments)
+    spent = time.perf_counter() - start
+    assert done.exit_code == 2, done.output
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert spent < 2
+    assert sorted(folder.rglob("*")) == before
+    return done.stderr
+
+
+def test_bad_scenes_are_refused_in_a_line(tmp_path: Path) -> None:
+    out = tmp_path / "out.gpkg"
+    (tmp_path / "empty.tif").touch()
+    (tmp_path / "page.tif").write_text("<!DOCTYPE html><html><body>404</body></html>")
+    (tmp_path / "folder.tif").mkdir()
+    for name in ("missing.tif", "empty.tif", "page.tif", "folder.tif"):
+        line = refuse(tmp_path, "map", tmp_path / name, "-m", MODEL, "-o", out)
+        assert name in line
+
+
+def test_bad_requests_are_refused_in_a_line(scene: Path, blobs, tmp_path: Path) -> None:
+    out = tmp_path / "out.gpkg"
+    assert "no model 'nonsense'" in refuse(tmp_path, "map", scene, "-m", "nonsense", "-o", out)
+    line = refuse(tmp_path, "map", scene, "-m", "terrain", "-o", out)
+    assert "B02" in line
+    assert "--bands" in line
+    (tmp_path / "there.tif").write_bytes(b"precious")
+    line = refuse(tmp_path, "map", scene, "-m", MODEL, "-o", tmp_path / "there.tif")
+    assert "--overwrite" in line
+    assert (tmp_path / "there.tif").read_bytes() == b"precious"
+    refuse(tmp_path, "map", scene, "-m", MODEL, "-o", tmp_path / "no" / "folder.gpkg")
+    assert ".xyz" in refuse(tmp_path, "map", scene, "-m", MODEL, "-o", tmp_path / "out.xyz")
+    line = refuse(tmp_path, "map", scene, "-m", MODEL, "-o", out, "--tile-size", "7", "--halo", "4")
+    assert "leaves no core" in line
+    line = refuse(tmp_path, "map", scene, "-m", MODEL, "-o", out, "--memory", "100MB")
+    assert "raise --memory" in line
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission(scene: Path, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    assert "can't be written" in refuse(tmp_path, "map", scene, "-m", MODEL, "-o", tmp_path / "a.tif")
+
+
+def test_no_crs_means_rasters_or_a_word_from_the_person(blobs, tmp_path: Path) -> None:
+    path = write_tif(tmp_path / "nowhere.tif", blobs, crs=None)
+    line = refuse(tmp_path, "map", path, "-m", MODEL, "-o", tmp_path / "a.gpkg")
+    assert "--assume-crs" in line
+    assert "--pixel-coords" in line
+    assert call("map", path, "-m", MODEL, "-o", tmp_path / "a.tif").exit_code == 0
+    assumed = call("map", path, "-m", MODEL, "-o", tmp_path / "b.gpkg", "--assume-crs", "EPSG:32633")
+    assert assumed.exit_code == 0, assumed.output
+    assert gpd.read_file(tmp_path / "b.gpkg").crs.to_epsg() == 32633
+    pixels = call("map", path, "-m", MODEL, "-o", tmp_path / "c.gpkg", "--pixel-coords")
+    assert pixels.exit_code == 0, pixels.output
+    in_pixels = gpd.read_file(tmp_path / "c.gpkg")
+    assert in_pixels.crs is None
+    assert in_pixels.area.sum() == blobs[0].size
+
+
+def test_plan_prints_json_and_reads_no_pixel(scene: Path) -> None:
+    done = call("plan", scene, "-m", MODEL, "--json", "--tile-size", "64")
+    assert done.exit_code == 0, done.output
+    planned = json.loads(done.stdout)
+    assert planned["tile_size"] == 64
+    assert planned["projected_bytes"] > 0
+
+
+def test_interrupted_and_started_again(tmp_path: Path) -> None:
+    """SIGTERM ends it within 5 s with exit 130 and the command; the same command goes on."""
+    rng = np.random.default_rng(1)
+    path = write_tif(tmp_path / "big.tif", rng.integers(0, 255, (1, 3000, 3000), dtype=np.uint8))
+    command = [
+        *(sys.executable, "-m", "geoseg.cli", "map", str(path), "-m", "sauvola:b1:window=101"),
+        *("-o", str(tmp_path / "out.tif"), "--tile-size", "512"),
+    ]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    ledger = tmp_path / "out.tif.geoseg-job" / "ledger" / "pass-0"
+    deadline = time.time() + 60
+    while time.time() < deadline and not (ledger.is_dir() and any(ledger.iterdir())):
+        time.sleep(0.02)
+    running.terminate()
+    start = time.time()
+    _, stderr = running.communicate(timeout=30)
+    assert time.time() - start < 5
+    assert running.returncode == 130, stderr
+    assert "Go on with: geoseg map" in stderr
+    assert not (tmp_path / "out.tif").exists()
+    done = len(list(ledger.glob("*.json")))
+    again = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
+    report = json.loads(again.stdout)
+    assert report["blocks_in_this_run"] == report["blocks"] - done
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        ["big.tif", "out.tif", "out.qml", "out.tif.aux.xml"]
+    )
+    finished = call(*command[3:])
+    assert finished.exit_code == 2
+    assert "--overwrite" in finished.stderr
