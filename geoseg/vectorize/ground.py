@@ -19,7 +19,8 @@ from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 
 from geoseg.vectorize.columns import PIECE_HEAD, PIECE_TAIL
-from geoseg.vectorize.merge import Polygons
+from geoseg.vectorize.intrinsics import load_i64
+from geoseg.vectorize.merge import Rings
 
 __all__ = ["Ground", "measure"]
 
@@ -165,18 +166,20 @@ def _at(c: Any, s: float, t: float) -> float:
 
 
 @njit(nogil=True, cache=True)
-def _measure(xy: Any, rings: Any, polygons: Any, order: Any, metric: Any, out: Any) -> None:
+def _measure(rings: Any, polygons: Any, order: Any, metric: Any, out: Any) -> None:
     """Fill ``out`` (n, 2) with area and perimeter of the polygons ``order``."""
-    start, count = rings
+    address, count = rings
     frame, e, f, g, h = metric
     for i in range(order.size):
         area, length = 0.0, 0.0
         first = polygons[order[i], PIECE_HEAD]
         for r in range(first, first + polygons[order[i], PIECE_TAIL]):
-            n, s0 = count[r], start[r]
-            px, py = np.float64(xy[s0 + n - 1, 0]), np.float64(xy[s0 + n - 1, 1] >> 2)
-            for v in range(s0, s0 + n):
-                x, y = np.float64(xy[v, 0]), np.float64(xy[v, 1] >> 2)
+            n, s0 = count[r], address[r]
+            both = load_i64(s0 + 8 * (n - 1))
+            px, py = np.float64(both & 0xFFFFFFFF), np.float64(both >> 34)
+            for v in range(n):
+                both = load_i64(s0 + 8 * v)
+                x, y = np.float64(both & 0xFFFFFFFF), np.float64(both >> 34)
                 dx, dy = x - px, y - py
                 # two Gauss points on long edges, the middle of short ones
                 points = 2 if abs(dx) + abs(dy) > _LONG_EDGE_PX else 1
@@ -199,10 +202,10 @@ def _measure(xy: Any, rings: Any, polygons: Any, order: Any, metric: Any, out: A
 
 
 def measure(
-    polygons: Polygons, order: NDArray[np.int64], ground: Ground
+    rings: Rings, order: NDArray[np.int64], ground: Ground
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Area in square metres and perimeter (holes included) in metres of some polygons."""
     out = np.empty((len(order), 2))
     metric = (ground.frame, ground.e, ground.f, ground.g, ground.h)
-    _measure(polygons.xy, (polygons.start, polygons.count), polygons.table, order, metric, out)
+    _measure((rings.address, rings.count), rings.table, order, metric, out)
     return out[:, 0], out[:, 1]

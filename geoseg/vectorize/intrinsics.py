@@ -1,4 +1,4 @@
-"""Three machine instructions that Numba has no name for."""
+"""A few machine instructions that Numba has no name for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-__all__ = ["leading_zeros", "store_f64", "store_u32", "trailing_zeros"]
+__all__ = ["leading_zeros", "load_i64", "store_f64", "store_u32", "trailing_zeros"]
 
 
 @intrinsic
@@ -53,3 +53,14 @@ def store_u32(typingctx: Any, address: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, types.uint32), codegen
+
+
+@intrinsic
+def load_i64(typingctx: Any, address: Any) -> Any:
+    """Read an int64 from an address that is a multiple of 4."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+        return builder.load(pointer, align=4)
+
+    return types.int64(types.int64), codegen

@@ -1,6 +1,6 @@
 """Blocks: traced anywhere, merged in any way, always the same polygons.
 
-``trace_block`` and ``merge`` are pure: arrays in, picklable dataclasses out. A Frontier merges
+``trace_tiles`` and ``merge`` are pure: arrays in, picklable dataclasses out. A Frontier merges
 strips from top to bottom and keeps in memory only what is still open; what of that is bulky
 (coordinates, holes of unfinished polygons) moves to a temporary file when it grows.
 """
@@ -8,7 +8,7 @@ strips from top to bottom and keeps in memory only what is still open; what of t
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from geoseg.vectorize.parts import collect_polygons, open_part
 from geoseg.vectorize.spill import Growing
 from geoseg.vectorize.trace import cut_arcs, find_roots, walk
 
-__all__ = ["BlockArcs", "Frontier", "Polygons", "Tile", "merge", "trace_block", "trace_tile"]
+__all__ = ["BlockArcs", "Frontier", "Polygons", "Rings", "Tile", "merge", "trace_tile", "trace_tiles"]
 
 Table = NDArray[np.int64]
 
@@ -71,6 +71,42 @@ class Polygons:
             np.concatenate([np.empty(0, np.int64), *(p.count for p in parts)]),
             np.concatenate([np.empty((0, col.POLYGON_WIDTH), np.int64), *tables]),
         )
+
+
+@dataclass(frozen=True)
+class Rings:
+    """Polygons of several parts, their coordinates left where they are.
+
+    Attributes:
+        address: of each ring's first vertex in memory.
+        count: its number of vertices.
+        table: as in Polygons.
+        parts: keeps the memory.
+
+    """
+
+    address: Table
+    count: Table
+    table: Table
+    parts: tuple[Polygons, ...]
+
+    @classmethod
+    def of(cls, *parts: Polygons) -> Rings:
+        """All polygons of the parts, in the given order."""
+        tables, addresses, n_rings = [], [], 0
+        for part in parts:
+            table = part.table.copy()
+            table[:, col.PIECE_HEAD] += n_rings
+            tables.append(table)
+            addresses.append(part.start * 8 + part.xy.ctypes.data)
+            n_rings += len(part.start)
+        counts = [part.count for part in parts]
+        return cls(
+            np.concatenate(addresses), np.concatenate(counts), np.concatenate(tables), parts
+        )
+
+    def __len__(self) -> int:
+        return len(self.table)
 
     def in_order(self) -> NDArray[np.int64]:
         """Indices that sort by lower right vertex: the order in which a scan finishes them."""
@@ -287,23 +323,22 @@ def merge(*parts: BlockArcs) -> tuple[Polygons, BlockArcs]:
     return done, BlockArcs(window, merger.arcs, merger.pairs, pieces, holes, xy, rows, left)
 
 
-def trace_block(
-    tiles: Sequence[Sequence[Tile]], straight: bool = False
+def trace_tiles(
+    rows: Iterable[Sequence[Tile]], straight: bool = False
 ) -> tuple[Polygons, BlockArcs]:
-    """Trace a block tile by tile, rows of tiles from the top.
+    """Trace rows of tiles that together make a rectangle.
 
     Args:
-        tiles: rows of tiles that together make a rectangle.
+        rows: of tiles, from the top.
         straight: also record vertices where a neighbour's boundaries meet a straight side, so
             that borders match vertex by vertex.
 
     Returns:
-        The polygons that lie within the block, in the order of their lower right vertices,
-        and what is open.
+        The polygons that lie within the rectangle, and what is open.
 
     """
     done, strips = [], []
-    for row in tiles:
+    for row in rows:
         traced = [trace_tile(tile, straight) for tile in row]
         done += [polygons for polygons, _ in traced]
         polygons, strip = merge(*(arcs for _, arcs in traced))

@@ -31,7 +31,6 @@ from geoseg.vectorize.columns import (
     ROW,
     SCORED,
     SCORES,
-    WIDTH,
 )
 from geoseg.vectorize.trace import ARC, find_root
 

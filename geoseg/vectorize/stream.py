@@ -1,24 +1,36 @@
-"""A raster of any size to a stream of polygons."""
+"""A raster of any size to a stream of polygons.
+
+::
+
+    source --strips--> tiles --threads--> arcs --Frontier--> rings --> Arrow batches
+    blocks, traced anywhere -----------> arcs --Frontier--> rings --> Arrow batches
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pyarrow as pa
 
 from geoseg.errors import InputError
+from geoseg.vectorize.connect import CornerGroups
 from geoseg.vectorize.ground import Ground
-from geoseg.vectorize.merge import Frontier, Polygons, Tile, trace_tile
-from geoseg.vectorize.strips import LabelSource, cut_tiles, strips_of
+from geoseg.vectorize.merge import BlockArcs, Frontier, Polygons, Rings, Tile, trace_tile, trace_tiles
+from geoseg.vectorize.strips import BlockLabels, LabelSource, cut_tiles, strips_of
 from geoseg.vectorize.table import Attributes, Group, polygon_batch, polygon_schema
 
-__all__ = ["VectorizeOptions", "polygonize_blocks"]
+__all__ = ["VectorizeOptions", "polygonize_blocks", "polygonize_traced", "trace_block"]
 
 _BATCH_BYTES = 16 << 20
 _BATCH_ROWS = 65_536
+_PART_ROWS = 8_192
 _SPILL_BYTES = 32 << 20
+
+Traced = tuple[Polygons, BlockArcs]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +50,7 @@ class VectorizeOptions:
     nodata: tuple[int, ...] = ()
     connectivity: int = 4
     shared_vertices: bool = False
-    tile_size: tuple[int, int] = (256, 1024)
+    tile_size: tuple[int, int] = (256, 512)
     threads: int = 1
     multi: bool = True
 
@@ -51,28 +63,32 @@ class VectorizeOptions:
             raise InputError(f"{self.threads} threads: use 1 or more")
 
 
-def finished_polygons(
-    source: LabelSource, options: VectorizeOptions, on_rows: Callable[[int], None] | None = None
-) -> Iterator[Polygons]:
-    """Polygons strip by strip, as the scan finishes them; order within a strip is left open.
+def trace_block(block: BlockLabels, options: VectorizeOptions) -> Traced:
+    """Trace one block of a raster, anywhere: pure and picklable.
 
-    An answer is valid until the next is asked for. ``on_rows`` is told the rows that are done.
+    Returns:
+        Polygons that lie within the block, and its open part for ``merge`` with a neighbour's
+        or for ``polygonize_traced``.
+
     """
-    frontier = Frontier(_SPILL_BYTES)
     height, width = options.tile_size
+    strips = block.strips(height, options.nodata)
+    return trace_tiles((cut_tiles(strip, width) for strip in strips), options.shared_vertices)
+
+
+def polygonize_traced(
+    rows: Iterable[Sequence[Traced]],
+    shape: tuple[int, int],
+    options: VectorizeOptions,
+    attributes: Attributes,
+) -> Iterator[pa.RecordBatch]:
+    """Stream the polygons of traced blocks, given row by row and from left to right.
+
+    The batches equal those of ``polygonize_blocks`` to the byte, however blocks were cut.
+    """
     with ThreadPoolExecutor(options.threads) as pool:
-        trace: Callable[..., Iterable[object]] = map if options.threads == 1 else pool.map
-
-        def traced(tile: Tile) -> object:
-            return trace_tile(tile, options.shared_vertices)
-
-        for strip in strips_of(source, height, options.nodata):
-            results = list(trace(traced, cut_tiles(strip, width)))
-            done = frontier.add([arcs for _, arcs in results])
-            yield Polygons.concatenate([*(polygons for polygons, _ in results), done])
-            frontier.release()
-            if on_rows is not None:
-                on_rows(min(strip.window.row_end, source.shape[0]))
+        rings = _merged(rows)
+        yield from _rechunked(_batches(rings, shape, options, attributes, pool))
 
 
 def polygonize_blocks(
@@ -90,7 +106,7 @@ def polygonize_blocks(
     Args:
         source: the raster.
         options: how polygons are made.
-        attributes: what the columns hold.
+        attributes: what the columns hold; dtype is the source's.
         on_rows: told the number of rows done.
 
     Raises:
@@ -98,19 +114,101 @@ def polygonize_blocks(
         GeosegError: a polygon of more than 2 GiB.
 
     """
+    attributes = replace(attributes, dtype=source.dtype)
+    with ThreadPoolExecutor(options.threads) as pool:
+        rings = _merged(_traced(source, options, pool, on_rows))
+        yield from _rechunked(_batches(rings, source.shape, options, attributes, pool))
+
+
+def _traced(
+    source: LabelSource,
+    options: VectorizeOptions,
+    pool: ThreadPoolExecutor,
+    on_rows: Callable[[int], None] | None,
+) -> Iterator[Sequence[Traced]]:
+    """Strips of tiles, traced in threads."""
+
+    def traced(tile: Tile) -> Traced:
+        return trace_tile(tile, options.shared_vertices)
+
+    height, width = options.tile_size
+    for strip in strips_of(source, height, options.nodata):
+        tiles = cut_tiles(strip, width)
+        yield list(map(traced, tiles) if options.threads == 1 else pool.map(traced, tiles))
+        if on_rows is not None:
+            on_rows(min(strip.window.row_end, source.shape[0]))
+
+
+def _merged(rows: Iterable[Sequence[Traced]]) -> Iterator[Rings]:
+    """Polygons as the scan finishes them; an answer is valid until the next is asked for."""
+    frontier = Frontier(_SPILL_BYTES)
+    for row in rows:
+        done = frontier.add([arcs for _, arcs in row])
+        yield Rings.of(*(polygons for polygons, _ in row), done)
+        frontier.release()
+
+
+def _groups(rings: Iterable[Rings], connectivity: int) -> Iterator[Group]:
+    """What becomes rows, in order."""
+    corners = CornerGroups()
+    for some in rings:
+        if connectivity == 8:
+            yield corners.add(some)
+        else:
+            yield Group(some, some.in_order())
+
+
+def _batches(
+    rings: Iterable[Rings],
+    shape: tuple[int, int],
+    options: VectorizeOptions,
+    attributes: Attributes,
+    pool: ThreadPoolExecutor,
+) -> Iterator[pa.RecordBatch]:
     ground = None
     if attributes.crs_wkt is not None:
-        ground = Ground.of(attributes.transform, attributes.crs_wkt, source.shape)
-    first_id, any_batch = 0, False
-    for polygons in finished_polygons(source, options, on_rows):
-        order = polygons.in_order()
-        for at in range(0, len(order), _BATCH_ROWS):
-            group = Group(polygons, order[at : at + _BATCH_ROWS])
-            batch = polygon_batch(
-                group, attributes, ground, source.shape, first_id, options.multi
-            )
-            first_id += batch.num_rows
-            any_batch = True
-            yield batch
-    if not any_batch:
-        yield pa.RecordBatch.from_pylist([], schema=polygon_schema(attributes))
+        ground = Ground.of(attributes.transform, attributes.crs_wkt, shape)
+    first_id = 0
+
+    def batch(part: tuple[Group, int]) -> pa.RecordBatch:
+        return polygon_batch(part[0], attributes, ground, shape, part[1], options.multi)
+
+    yield pa.RecordBatch.from_pylist([], schema=polygon_schema(attributes))
+    for group in _groups(rings, options.connectivity):
+        parts = []
+        for part in group.split(_PART_ROWS):
+            parts.append((part, first_id))
+            first_id += part.rows
+        yield from map(batch, parts) if options.threads == 1 else pool.map(batch, parts)
+
+
+def _rechunked(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Batches that end after _BATCH_ROWS rows or _BATCH_BYTES of geometry, at least one."""
+    waiting: list[pa.RecordBatch] = []
+    rows = size = 0
+    blank: pa.RecordBatch | None = None  # what to yield when there is no row at all
+    first = True
+    for batch in batches:
+        n, at = batch.num_rows, 0
+        offsets = np.frombuffer(batch.column("geometry").buffers()[1], np.int32, n + 1)
+        offsets = offsets.astype(np.int64)
+        blank = batch.slice(0, 0) if first else blank
+        first = False
+        while at < n:
+            full = 1 + int(np.searchsorted(offsets[at + 1 :], offsets[at] + _BATCH_BYTES - size))
+            full = min(full, _BATCH_ROWS - rows)
+            waiting.append(batch.slice(at, full))
+            if full > n - at:
+                rows += n - at
+                size += int(offsets[n] - offsets[at])
+                break
+            yield _combined(waiting)
+            blank, waiting, rows, size, at = None, [], 0, 0, at + full
+    if waiting or blank is not None:
+        yield _combined(waiting or [blank])
+
+
+def _combined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    if len(batches) == 1:
+        return batches[0]
+    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]

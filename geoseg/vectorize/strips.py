@@ -13,7 +13,7 @@ from geoseg.errors import InputError
 from geoseg.grid import Window
 from geoseg.vectorize.merge import Tile
 
-__all__ = ["ArraySource", "LabelSource", "cut_tiles", "strips_of"]
+__all__ = ["ArraySource", "BlockLabels", "LabelSource", "Strip", "cut_tiles", "strips_of"]
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 _BAND_BYTES = 32 << 20
@@ -77,14 +77,14 @@ class ArraySource:
 
 @dataclass(frozen=True)
 class Strip:
-    """Rows of lattice vertices over the whole width.
+    """Rows of lattice vertices over the width of a raster or block.
 
     Attributes:
-        window: rows ``row_off`` to ``row_end`` of the lattice; it is one row and one column
-            larger than the raster.
-        pixels: unsigned (h + 1, cols + 2): one row above and one column on each side more.
+        window: of the lattice, which is one row and one column larger than the raster.
+        pixels: unsigned (h + 1, w + 1): one row above and one column left of the window more,
+            nodata beyond the raster.
         nodata: value of pixels that belong to no region, outside included.
-        score: (h, cols + 1) or None.
+        score: (h, w) or None.
 
     """
 
@@ -109,10 +109,10 @@ def _free_value(bits: NDArray[Any]) -> int | None:
 
 
 def _framed(
-    labels: NDArray[Any], nodata: tuple[int, ...], frame: tuple[int, int]
+    labels: NDArray[Any], nodata: tuple[int, ...], frame: tuple[int, int, int, int]
 ) -> tuple[NDArray[Any], int]:
-    """Labels as unsigned bits in a frame of nodata: ``frame`` rows above and below, one column
-    on each side. A type whose values are all in use is widened.
+    """Labels as unsigned bits in a frame of nodata: rows above and below, columns left and
+    right. A type whose values are all in use is widened.
     """
     mask = np.ma.getmaskarray(labels) if np.ma.isMaskedArray(labels) else None
     plain = np.ascontiguousarray(np.ma.getdata(labels))
@@ -125,12 +125,14 @@ def _framed(
     if outside is None:
         dtype = _UNSIGNED[2 * bits.dtype.itemsize]
         outside = int(np.iinfo(bits.dtype).max) + 1
-    above, below = frame
-    out = np.empty((bits.shape[0] + above + below, bits.shape[1] + 2), dtype)
+    above, below, before, behind = frame
+    height, width = bits.shape
+    out = np.empty((height + above + below, width + before + behind), dtype)
     out[:above] = outside
-    out[out.shape[0] - below :] = outside
-    out[:, 0] = out[:, -1] = outside
-    inner = out[above : out.shape[0] - below, 1:-1]
+    out[above + height :] = outside
+    out[:, :before] = outside
+    out[:, before + width :] = outside
+    inner = out[above : above + height, before : before + width]
     inner[:] = bits
     for value in left_out[1:]:
         inner[bits == value] = outside
@@ -168,19 +170,70 @@ def _cut_strips(
 ) -> Iterator[Strip]:
     """Strips of one read; ``labels`` begin a row above it, save at the top."""
     height, nodata, last = how
-    pixels, outside = _framed(labels, nodata, (int(window.row_off == 0), int(last)))
+    pixels, outside = _framed(labels, nodata, (int(window.row_off == 0), int(last), 1, 1))
     if score is not None:
         padded = np.full((window.height + last, window.width + 1), 255, np.uint8)
         padded[: window.height, :-1] = score
         score = padded
-    end = window.height + last  # the lattice's lowest row belongs to the last strip
-    for row in range(0, end, height):
-        stop = min(row + height, end)
+    # the lattice has one row and one column more than the raster
+    lattice = Window(window.row_off, 0, window.height + last, window.width + 1)
+    yield from _slices(lattice, pixels, outside, score, height)
+
+
+@dataclass(frozen=True)
+class BlockLabels:
+    """A block of a raster, for tracing it wherever it lies.
+
+    Attributes:
+        shape: rows and cols of the whole raster.
+        window: the block's pixels.
+        labels: (row, col) of ``halo``: the window, one row above and one column left of it
+            where the raster has them; masked where there is no label.
+        score: (row, col) of the window, or None.
+
+    """
+
+    shape: tuple[int, int]
+    window: Window
+    labels: NDArray[Any]
+    score: NDArray[np.uint8] | None = None
+
+    @staticmethod
+    def halo(window: Window) -> Window:
+        """The pixels that a block needs."""
+        up, left = int(window.row_off > 0), int(window.col_off > 0)
+        return Window(
+            window.row_off - up, window.col_off - left, window.height + up, window.width + left
+        )
+
+    def strips(self, height: int, nodata: tuple[int, ...]) -> Iterator[Strip]:
+        """Strips as wide as the block."""
+        w = self.window
+        if self.labels.shape != self.halo(w).shape:
+            raise InputError(
+                f"a block at {w} came with {self.labels.shape} labels: give {self.halo(w).shape}"
+            )
+        last_row, last_col = w.row_end == self.shape[0], w.col_end == self.shape[1]
+        frame = (int(w.row_off == 0), int(last_row), int(w.col_off == 0), int(last_col))
+        pixels, outside = _framed(self.labels, representable(nodata, self.labels.dtype), frame)
+        score = self.score
+        if score is not None:
+            score = np.pad(score, ((0, last_row), (0, last_col)), constant_values=255)
+        lattice = Window(w.row_off, w.col_off, w.height + last_row, w.width + last_col)
+        yield from _slices(lattice, pixels, outside, score, height)
+
+
+def _slices(
+    lattice: Window, pixels: NDArray[Any], outside: int, score: Any, height: int
+) -> Iterator[Strip]:
+    """A framed piece of the raster as strips of ``height`` rows."""
+    for row in range(0, lattice.height, height):
+        h = min(height, lattice.height - row)
         yield Strip(
-            Window(window.row_off + row, 0, stop - row, window.width + 1),
-            pixels[row : stop + 1],
+            Window(lattice.row_off + row, lattice.col_off, h, lattice.width),
+            pixels[row : row + h + 1],
             outside,
-            None if score is None else score[row:stop],
+            None if score is None else score[row : row + h],
         )
 
 
@@ -190,7 +243,7 @@ def cut_tiles(strip: Strip, width: int) -> list[Tile]:
     top, height = strip.window.row_off, strip.window.height
     for c in range(0, strip.window.width, width):
         w = min(width, strip.window.width - c)
-        window = Window(top, c, height, w)
+        window = Window(top, strip.window.col_off + c, height, w)
         score = None if strip.score is None else strip.score[:, c : c + w]
         tiles.append(Tile(window, strip.pixels[:, c : c + w + 1], strip.nodata, score))
     return tiles

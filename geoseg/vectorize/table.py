@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,13 +16,14 @@ from geoseg.errors import InputError
 from geoseg.legend import NODATA_CATEGORY, Legend
 from geoseg.vectorize import columns as col
 from geoseg.vectorize.ground import Ground, measure
-from geoseg.vectorize.merge import Polygons
-from geoseg.vectorize.wkb import wkb_array
+from geoseg.vectorize.merge import Rings
+from geoseg.vectorize.wkb import wkb_array, wkb_sizes
 
-__all__ = ["Attributes", "pack_labels", "polygon_batch", "polygon_schema"]
+__all__ = ["Attributes", "Group", "pack_labels", "polygon_batch", "polygon_schema"]
 
 SCORE_LEVELS = 254
 _INSTANCE_SHIFT = 8
+_PART_BYTES = 64 << 20
 
 
 def pack_labels(category_id: NDArray[np.uint8], instance_id: NDArray[Any]) -> NDArray[np.int64]:
@@ -52,13 +54,13 @@ class Attributes:
 
     @cached_property
     def names(self) -> pa.DictionaryArray:
-        """category per category_id, 0 to 255."""
+        """Category per category_id, 0 to 255."""
         by_id = {c.id: c.name for c in self.legend} if self.legend else {}
         return pa.array([by_id.get(i) for i in range(256)], pa.string())
 
     @cached_property
     def things(self) -> NDArray[np.bool_]:
-        """isthing per category_id, 0 to 255."""
+        """Isthing per category_id, 0 to 255."""
         out = np.zeros(256, bool)
         out[[c.id for c in self.legend or () if c.isthing]] = True
         return out
@@ -99,15 +101,33 @@ class Group:
     """Polygons that become the rows of one batch.
 
     Attributes:
-        polygons: where they are.
+        rings: where they are.
         order: which of them, in order.
         bounds: where each row begins in ``order``, and the end; None for one row each.
 
     """
 
-    polygons: Polygons
+    rings: Rings
     order: NDArray[np.int64]
     bounds: NDArray[np.int64] | None = None
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.order) if self.bounds is None else len(self.bounds) - 1
+
+    def split(self, rows: int) -> Iterator[Group]:
+        """Parts of at most ``rows`` rows and, where a row is not larger, 64 MiB of WKB."""
+        sizes = wkb_sizes(self.rings, self.order, self.bounds)
+        part = np.maximum(np.arange(self.rows) // rows, 0) + (np.cumsum(sizes) // _PART_BYTES)
+        edges = [*np.flatnonzero(np.diff(part, prepend=-1)).tolist(), self.rows]
+        for start, end in zip(edges[:-1], edges[1:], strict=True):
+            if self.bounds is None:
+                yield Group(self.rings, self.order[start:end])
+            else:
+                bounds = self.bounds[start : end + 1]
+                order = self.order[bounds[0] : bounds[-1]]
+                yield Group(self.rings, order, bounds - bounds[0])
 
 
 def polygon_batch(
@@ -130,8 +150,8 @@ def polygon_batch(
 
     """
     order, bounds = group.order, group.bounds
-    rows = group.polygons.table[order]
-    area, perimeter = (None, None) if ground is None else measure(group.polygons, order, ground)
+    rows = group.rings.table[order]
+    area, perimeter = (None, None) if ground is None else measure(group.rings, order, ground)
     edge = _on_edge(rows, shape)
     scores, scored, pixels = rows[:, col.SCORES], rows[:, col.SCORED], rows[:, col.PIXELS]
     labels = rows[:, col.LABEL]
@@ -148,7 +168,7 @@ def polygon_batch(
     n = len(starts) - 1
     level = scores / np.maximum(scored, 1) / SCORE_LEVELS
     geometry = wkb_array(
-        group.polygons, order, attributes.transform, starts if multi or bounds is not None else None
+        group.rings, order, attributes.transform, starts if multi or bounds is not None else None
     )
     values = [
         pa.array(np.arange(first_id, first_id + n, dtype=np.int64)),

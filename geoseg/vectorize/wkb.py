@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from geoseg.errors import GeosegError
 from geoseg.vectorize.columns import PIECE_HEAD, PIECE_TAIL
-from geoseg.vectorize.intrinsics import store_f64, store_u32
-from geoseg.vectorize.merge import Polygons
+from geoseg.vectorize.intrinsics import load_i64, store_f64, store_u32
+from geoseg.vectorize.merge import Rings
 
 __all__ = ["wkb_array", "wkb_sizes"]
 
@@ -38,18 +38,17 @@ def _sizes(count: Any, polygons: Any, groups: Any, out: Any) -> None:
 
 
 @njit(nogil=True, cache=True)
-def _write(xy: Any, rings: Any, polygons: Any, groups: Any, place: Any) -> None:
+def _write(rings: Any, polygons: Any, groups: Any, place: Any) -> None:
     """Write geometries behind each other.
 
     Args:
-        xy: vertices, int32, with ``y << 2``.
-        rings: (start, count) per ring.
+        rings: (address, count) per ring; vertices are int32 x and ``y << 2``.
         polygons: PIECE_HEAD and PIECE_TAIL, first ring and number of rings.
         groups: (order: polygons, bounds: where each geometry begins in order, multi).
         place: (address to write to, transform of six float64, reverse rings).
 
     """
-    start, count = rings
+    address, count = rings
     order, bounds, multi = groups
     at, t, reverse = place
     a, b, c, d, e, f = t[0], t[1], t[2], t[3], t[4], t[5]
@@ -71,27 +70,32 @@ def _write(xy: Any, rings: Any, polygons: Any, groups: Any, place: Any) -> None:
                 n = count[r]
                 store_u32(at, np.uint32(n + 1))
                 at += 4
-                s = start[r]
+                s = address[r]
                 for v in range(n + 1):
                     w = v if v < n else 0
                     if reverse and w:
                         w = n - w
-                    x, y = np.float64(xy[s + w, 0]), np.float64(xy[s + w, 1] >> 2)
+                    both = load_i64(s + 8 * w)
+                    x, y = np.float64(both & 0xFFFFFFFF), np.float64(both >> 34)
                     store_f64(at, a * x + b * y + c)
                     store_f64(at + 8, d * x + e * y + f)
                     at += 16
 
 
-def wkb_sizes(polygons: Polygons, order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Bytes of each polygon as WKB."""
-    out = np.empty(len(order), np.int64)
-    groups = (order, np.arange(len(order) + 1), False)
-    _sizes(polygons.count, polygons.table, groups, out)
-    return out
+def wkb_sizes(
+    rings: Rings, order: NDArray[np.int64], bounds: NDArray[np.int64] | None
+) -> NDArray[np.int64]:
+    """Bytes of each geometry; arguments as of ``wkb_array``."""
+    multi = bounds is not None
+    if bounds is None:
+        bounds = np.arange(len(order) + 1)
+    sizes = np.empty(len(bounds) - 1, np.int64)
+    _sizes(rings.count, rings.table, (order, bounds, multi), sizes)
+    return sizes
 
 
 def wkb_array(
-    polygons: Polygons,
+    rings: Rings,
     order: NDArray[np.int64],
     transform: Affine,
     bounds: NDArray[np.int64] | None = None,
@@ -101,7 +105,7 @@ def wkb_array(
     Outer rings run counterclockwise in the coordinates of ``transform``, holes clockwise.
 
     Args:
-        polygons: rings in pixel coordinates.
+        rings: in pixel coordinates.
         order: polygons to write, in this order.
         transform: pixel to CRS.
         bounds: where each MultiPolygon begins in ``order``, and its end.
@@ -110,12 +114,11 @@ def wkb_array(
         GeosegError: the geometries take more than 2 GiB, the most one array can hold.
 
     """
+    sizes = wkb_sizes(rings, order, bounds)
     multi = bounds is not None
     if bounds is None:
         bounds = np.arange(len(order) + 1)
     groups = (order, bounds, multi)
-    sizes = np.empty(len(bounds) - 1, np.int64)
-    _sizes(polygons.count, polygons.table, groups, sizes)
     total = int(sizes.sum())
     if total > _LARGEST:
         raise GeosegError(
@@ -127,6 +130,6 @@ def wkb_array(
     data = np.empty(max(total, 1), np.uint8)
     coefficients = np.array(transform[:6], np.float64)
     place = (data.ctypes.data, coefficients, transform.determinant < 0)
-    _write(polygons.xy, (polygons.start, polygons.count), polygons.table, groups, place)
+    _write((rings.address, rings.count), rings.table, groups, place)
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data[:total])]
     return pa.Array.from_buffers(pa.binary(), len(sizes), buffers)
