@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import http.server
 import json
+import multiprocessing
 import os
 import pickle
+import signal
 import threading
+import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -285,8 +288,27 @@ def test_threads_and_processes_read_the_same() -> None:
     alone = [_sum(job) for job in jobs]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(_sum, jobs * 4)) == alone * 4
-    with ProcessPoolExecutor(2) as processes:  # forked: handles are there already
-        assert list(processes.map(_sum, jobs)) == alone
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as processes:
+        assert list(processes.map(_sum, jobs, timeout=60)) == alone
+
+
+def test_a_forked_child_opens_its_own_handle() -> None:
+    scene = open_scene(AUSTRIA)
+    expected = _sum((scene, scene.window))  # the parent's handle is open now
+    receiver, sender = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(sender, str(_sum((scene, scene.window))).encode())
+        os._exit(0)
+    for _ in range(300):
+        if os.waitpid(child, os.WNOHANG)[0] == child:
+            break
+        time.sleep(0.1)
+    else:
+        os.kill(child, signal.SIGKILL)
+        pytest.fail("the child hangs")
+    assert int(os.read(receiver, 100)) == expected
+    assert _sum((scene, scene.window)) == expected  # and the parent's is as good as before
 
 
 def test_a_reader_survives_pickling_and_closing() -> None:

@@ -33,6 +33,7 @@ FloatArray = NDArray[np.float64]
 _STRAIGHT_PX = 0.05
 """An edge is cut until its curve in the scene's CRS is this straight, in pixels."""
 _MAX_VERTICES = 2_000_000
+_POLYGON = 3
 _preparing = threading.Lock()  # a prepared geometry builds its index when it is first asked
 
 
@@ -104,20 +105,22 @@ class Region:
         except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
             raise InputError(f"region {path}: not a vector file: {error}") from error
         shapes = shapely.from_wkb(wkb) if wkb is not None else np.array([], object)
-        polygons = shapes[np.isin(shapely.get_type_id(shapes), (3, 6))]
-        if not len(polygons):
+        geometry = _polygons(shapes)
+        if geometry.is_empty:
             raise InputError(f"region {path}: no polygon in it: give polygons")
-        return cls(shapely.union_all(shapely.make_valid(polygons)), meta["crs"], path.name)
+        return cls(geometry, meta["crs"], path.name)
 
     def window(self, geobox: GeoBox) -> Window:
         """The smallest window of the grid that holds all its pixels; raises InputError."""
         placed = _place(self, geobox)
         grid = Window(0, 0, *(int(size) for size in geobox.shape))
-        left, top, right, bottom = placed.bounds
-        row_off, col_off = math.ceil(top - 0.5), math.ceil(left - 0.5)
-        height = math.floor(bottom - 0.5) + 1 - row_off
-        width = math.floor(right - 0.5) + 1 - col_off
-        window = Window(row_off, col_off, height, width) & grid
+        window = Window(0, 0, 0, 0)
+        if not placed.is_empty:
+            left, top, right, bottom = placed.bounds
+            row_off, col_off = math.ceil(top - 0.5), math.ceil(left - 0.5)
+            height = math.floor(bottom - 0.5) + 1 - row_off
+            width = math.floor(right - 0.5) + 1 - col_off
+            window = Window(row_off, col_off, height, width) & grid
         if window.pixels == 0:
             box = ", ".join(f"{value:.8g}" for value in geobox.boundingbox.bbox)
             raise InputError(
@@ -177,7 +180,15 @@ def _place(region: Region, geobox: GeoBox) -> Any:
     placed = shapely.transform(dense, to_pixels)
     if not np.isfinite(shapely.get_coordinates(placed)).all():
         raise InputError(f"region {region.name}: parts of it have no place in {geobox.crs}")
-    return placed if placed.is_valid else shapely.make_valid(placed)
+    return _polygons(placed)
+
+
+def _polygons(shapes: Any) -> Any:
+    """The union of all polygons in a geometry or several; lines and points are left out."""
+    import shapely
+
+    parts = shapely.get_parts(shapely.get_parts(shapely.make_valid(shapes)))
+    return shapely.union_all(parts[shapely.get_type_id(parts) == _POLYGON])
 
 
 def _to_pixels(region: Region, geobox: GeoBox) -> Callable[[FloatArray], FloatArray]:
