@@ -9,7 +9,9 @@ stretched projections, rotated grids, across the antimeridian and over the poles
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,6 @@ Coefficients = NDArray[np.float64]
 _LEAST_SPAN_M = 10_000.0
 """Smaller scenes are sampled this wide: the noise of inverse projections then weighs nothing."""
 _PRECISION = 1e-9
-_LONG_EDGE_PX = 64
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,16 @@ class Ground:
     f: Coefficients
     g: Coefficients
     h: Coefficients
+
+    @cached_property
+    def short_px(self) -> float:
+        """Edges up to this are as good as straight in the metric: their middle is enough."""
+        bend = 1e-12
+        for c in (self.e, self.g, self.h):
+            i, j = np.indices(c.shape)
+            size = max(abs(c.flat[0]), np.abs(c).max())
+            bend = max(bend, float((np.abs(c) * (i * (i - 1) + j * (j - 1))).sum() / size))
+        return min(self.frame[1], self.frame[3]) * math.sqrt(24 * _PRECISION / bend)
 
     @classmethod
     def of(cls, transform: Affine, crs_wkt: str, shape: tuple[int, int]) -> Ground | None:
@@ -169,7 +180,7 @@ def _at(c: Any, s: float, t: float) -> float:
 def _measure(rings: Any, polygons: Any, order: Any, metric: Any, out: Any) -> None:
     """Fill ``out`` (n, 2) with area and perimeter of the polygons ``order``."""
     address, count = rings
-    frame, e, f, g, h = metric
+    frame, short, e, f, g, h = metric
     for i in range(order.size):
         area, length = 0.0, 0.0
         first = polygons[order[i], PIECE_HEAD]
@@ -181,10 +192,14 @@ def _measure(rings: Any, polygons: Any, order: Any, metric: Any, out: Any) -> No
                 both = load_i64(s0 + 8 * v)
                 x, y = np.float64(both & 0xFFFFFFFF), np.float64(both >> 34)
                 dx, dy = x - px, y - py
-                # two Gauss points on long edges, the middle of short ones
-                points = 2 if abs(dx) + abs(dy) > _LONG_EDGE_PX else 1
+                # the middle of short edges, two Gauss points per piece of long ones
+                span, points = abs(dx) + abs(dy), 1
+                if span > short:
+                    points = 2 * np.int64(np.ceil(span / (16 * short)))
                 for k in range(points):
-                    at = 0.5 if points == 1 else (0.5 - 0.28867513459481287 * (1 - 2 * k))
+                    at = 0.5
+                    if points > 1:
+                        at = (2 * (k // 2) + 1 - 0.57735026918962576 * (1 - 2 * (k & 1))) / points
                     s = (px + at * dx - frame[0]) / frame[1]
                     t = (py + at * dy - frame[2]) / frame[3]
                     if dx == 0:
@@ -206,6 +221,6 @@ def measure(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Area in square metres and perimeter (holes included) in metres of some polygons."""
     out = np.empty((len(order), 2))
-    metric = (ground.frame, ground.e, ground.f, ground.g, ground.h)
+    metric = (ground.frame, ground.short_px, ground.e, ground.f, ground.g, ground.h)
     _measure((rings.address, rings.count), rings.table, order, metric, out)
     return out[:, 0], out[:, 1]
