@@ -66,9 +66,10 @@ def resampled(scene: Scene, gsd_m: float) -> Scene:
     if ratios == [1.0, 1.0]:
         return scene
     # a target pixel is there when its centre is: rows / ratio rounded, halves down
-    rows, cols = (
-        max(1, math.ceil(n / ratio - 0.5)) for n, ratio in zip(scene.shape, ratios, strict=True)
-    )
+    sides = zip(scene.shape, ratios, strict=True)
+    rows, cols = (math.ceil(n / ratio - 0.5) or 1 for n, ratio in sides)
+    if any(n < ratio / 2 for n, ratio in zip(scene.shape, ratios, strict=True)):
+        raise SceneError(f"{scene.name}: smaller than half a pixel of {gsd_m:g} m")
     affine = scene.geobox.affine * Affine.scale(ratios[1], ratios[0])
     return on_grid(scene, GeoBox((rows, cols), affine, scene.geobox.crs))
 
