@@ -7,8 +7,8 @@ over its taps in a fixed order; a matrix product may add in another order for an
 Along an axis, target pixel ``i`` covers the source interval ``[a i + b, a (i + 1) + b)``:
 coarser (``a > 1``) takes the mean of what it covers, weighted by area; finer interpolates
 between the two nearest centres; ``a == 1`` with whole ``b`` copies. Only valid pixels take
-part. A target pixel is valid where its centre lies in the source or on its edge and at least half of
-the weight comes from valid pixels.
+part. A target pixel is valid where its centre lies in the source, or on its edge, and at least
+half of the weight comes from valid pixels.
 """
 
 from __future__ import annotations

@@ -83,13 +83,15 @@ def _named(scene: Scene, item: Item, path: Path) -> Scene:
 
 
 def _parse(path: Path) -> Item:
-    from pystac import Item, STACError
+    from pystac import Item, STACError, STACTypeError
 
     try:
         data = json.loads(path.read_text())
         item: Item = Item.from_dict(data, href=str(path.absolute()))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, STACError) as error:
-        # pystac raises what the JSON makes it raise
+        # pystac raises whatever the JSON runs into
+    except (
+        OSError, ValueError, TypeError, KeyError, AttributeError, STACError, STACTypeError,
+    ) as error:  # fmt: skip
         raise SceneError(f"{path}: not a STAC item: {error}: give an image or an item") from error
     return item
 
