@@ -11,10 +11,11 @@ Each is a function that can be called alone; ``map_scene`` calls them all.
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,6 +27,7 @@ from geoseg.engine.report import NoProgress, Progress, RunReport
 from geoseg.engine.run import ClusterExecutor, Executor, SerialExecutor, fit, run_job
 from geoseg.engine.segmentmap import SegmentMap
 from geoseg.engine.store import JobStore
+from geoseg.errors import InputError, ModelError
 from geoseg.models.segmenter import (
     Fittable,
     Join,
@@ -121,14 +123,20 @@ class Prepared:
 
 def prepare(scene: Scene, model: Segmenter | Fittable | str, options: RunOptions) -> Prepared:
     """Check that model and scene fit, and plan. Raises InputError's children."""
-    from geoseg.models.catalogue import choose_bands, load_model, match_bands
+    from geoseg.models.catalogue import card_of, choose_bands, load_model, match_bands
 
+    card = card_of(model) if isinstance(model, str) else None
+    if card is not None:
+        # what can't fit is said before a network is loaded
+        match_bands(card, choose_bands(card, scene, options.bands) if options.bands else scene)
     segmenter = load_model(model) if isinstance(model, str) else model
     if options.bands is not None:
         scene = choose_bands(segmenter.card, scene, options.bands)
     segmenter, warnings = segmenter.for_scene(scene)
     indices, band_warnings = match_bands(segmenter.card, scene)
     segmenter, pins = _pin(segmenter, options)
+    if isinstance(segmenter, Segmenter):
+        segmenter = _with_join(segmenter, options)
     region, area = scene.window, None
     if options.area is not None:
         region, area = options.area.window(scene.geobox), options.area
@@ -271,6 +279,7 @@ def _job(prepared: Prepared, store: JobStore, executor: Executor, progress: Prog
     if isinstance(segmenter, Segmenter):
         return job
     fitted, _ = fit(segmenter, job, executor, progress)
+    fitted = _with_join(fitted, prepared.options)
     joins = _joins(fitted, prepared.scene, prepared.options)
     return replace(job, segmenter=fitted, joins=joins)
 
@@ -353,7 +362,51 @@ def map_scene(
 def _joins(segmenter: Segmenter, scene: Scene, options: RunOptions) -> tuple[Join, ...]:
     """The segmenter's own join, then the merging of small segments where it is wanted."""
     joins: list[Join] = [] if segmenter.join is None else [segmenter.join]
+    for area_m2, to in (
+        (options.fill_holes_m2, "enclosing"),
+        (options.min_area_m2, "nodata" if options.drop_small else "neighbour"),
+    ):
+        if area_m2 > 0:
+            from geoseg.stitch.sieve import SieveJoin
+
+            joins.append(SieveJoin(_area_px(scene, area_m2), to))  # type: ignore[arg-type]
     return tuple(joins)
+
+
+def _area_px(scene: Scene, area_m2: float) -> int:
+    """An area as a number of pixels, by the size of the pixel at the scene's centre."""
+    pixel = scene.pixel_area_m2(scene.window)
+    if pixel is None:
+        raise InputError(
+            f"{scene.name}: has no CRS, so {area_m2:g} m2 are no number of pixels: "
+            "give the CRS with --assume-crs"
+        )
+    return max(math.ceil(area_m2 / pixel), 1)
+
+
+def _with_join(segmenter: Segmenter, options: RunOptions) -> Segmenter:
+    """Things are joined by overlap, blended classes by their probabilities."""
+    if segmenter.join is None and segmenter.card.task != "semantic":
+        from geoseg.stitch.labels import OverlapJoin
+
+        return _changed(segmenter, "join", OverlapJoin())
+    if options.blend:
+        from geoseg.stitch.blend import FeatherJoin
+
+        ids = tuple(category.id for category in segmenter.card.legend)
+        return _changed(_changed(segmenter, "with_probs", True), "join", FeatherJoin(ids))
+    return segmenter
+
+
+def _changed(segmenter: Segmenter, name: str, value: Any) -> Segmenter:
+    """The segmenter with one field replaced; raises ModelError where it has no such field."""
+    if not (is_dataclass(segmenter) and any(f.name == name for f in fields(segmenter))):
+        asked = "--blend" if name == "with_probs" else name
+        raise ModelError(
+            f"{segmenter.card.name} gives no probabilities per tile, {asked} can't be used with it"
+        )
+    changed: Segmenter = replace(segmenter, **{name: value})  # type: ignore[type-var]
+    return changed
 
 
 def _provenance(prepared: Prepared, card: ModelCard) -> dict[str, Any]:

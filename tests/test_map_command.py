@@ -128,12 +128,16 @@ def test_what_is_not_valid_is_never_covered(blobs, tmp_path: Path, how: str) -> 
         write_tif(path, np.where(hole, np.nan, blobs).astype(np.float32))
     elif how == "alpha":
         alpha = np.where(hole, 0, 255).astype(np.uint8)[None]
-        write_tif(path, np.concatenate([blobs, blobs, blobs, alpha]), photometric="rgb", alpha="yes")
+        write_tif(
+            path, np.concatenate([blobs, blobs, blobs, alpha]), photometric="rgb", alpha="yes"
+        )
     else:
         write_tif(path, blobs)
         with rasterio.open(path, "r+") as file:
             file.write_mask(~hole)
-    done = call("map", path, "-m", MODEL, "-o", tmp_path / "m.tif", "-o", tmp_path / "m.gpkg", *options)
+    done = call(
+        "map", path, "-m", MODEL, "-o", tmp_path / "m.tif", "-o", tmp_path / "m.gpkg", *options
+    )
     assert done.exit_code == 0, done.output
     with rasterio.open(tmp_path / "m.tif") as file:
         assert (file.read(1) == np.where(hole, 255, blobs[0] > 100)).all()
@@ -187,7 +191,9 @@ def test_bad_requests_are_refused_in_a_line(scene: Path, blobs, tmp_path: Path) 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission(scene: Path, tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    assert "can't be written" in refuse(tmp_path, "map", scene, "-m", MODEL, "-o", tmp_path / "a.tif")
+    assert "can't be written" in refuse(
+        tmp_path, "map", scene, "-m", MODEL, "-o", tmp_path / "a.tif"
+    )
 
 
 def test_no_crs_means_rasters_or_a_word_from_the_person(blobs, tmp_path: Path) -> None:
@@ -196,7 +202,9 @@ def test_no_crs_means_rasters_or_a_word_from_the_person(blobs, tmp_path: Path) -
     assert "--assume-crs" in line
     assert "--pixel-coords" in line
     assert call("map", path, "-m", MODEL, "-o", tmp_path / "a.tif").exit_code == 0
-    assumed = call("map", path, "-m", MODEL, "-o", tmp_path / "b.gpkg", "--assume-crs", "EPSG:32633")
+    assumed = call(
+        "map", path, "-m", MODEL, "-o", tmp_path / "b.gpkg", "--assume-crs", "EPSG:32633"
+    )
     assert assumed.exit_code == 0, assumed.output
     assert gpd.read_file(tmp_path / "b.gpkg").crs.to_epsg() == 32633
     pixels = call("map", path, "-m", MODEL, "-o", tmp_path / "c.gpkg", "--pixel-coords")
@@ -217,7 +225,7 @@ def test_plan_prints_json_and_reads_no_pixel(scene: Path) -> None:
 def test_interrupted_and_started_again(tmp_path: Path) -> None:
     """SIGTERM ends it within 5 s with exit 130 and the command; the same command goes on."""
     rng = np.random.default_rng(1)
-    path = write_tif(tmp_path / "big.tif", rng.integers(0, 255, (1, 3000, 3000), dtype=np.uint8))
+    path = write_tif(tmp_path / "big.tif", rng.integers(0, 255, (1, 2200, 2200), dtype=np.uint8))
     command = [
         *(sys.executable, "-m", "geoseg.cli", "map", str(path), "-m", "sauvola:b1:window=101"),
         *("-o", str(tmp_path / "out.tif"), "--tile-size", "512"),
@@ -244,3 +252,32 @@ def test_interrupted_and_started_again(tmp_path: Path) -> None:
     finished = call(*command[3:])
     assert finished.exit_code == 2
     assert "--overwrite" in finished.stderr
+
+
+def test_small_segments_are_merged_before_raster_and_polygons(scene: Path, tmp_path: Path) -> None:
+    """Law 15: both outputs come from the sieved map, whatever the tiles."""
+    maps = []
+    for tile in ("32", "64"):
+        out = tmp_path / f"m{tile}"
+        files = ["-o", f"{out}.tif", "-o", f"{out}.gpkg"]
+        done = call("map", scene, "-m", MODEL, "--min-area", 100 * 170, "--tile-size", tile, *files)
+        assert done.exit_code == 0, done.output
+        with rasterio.open(f"{out}.tif") as file:
+            maps.append(file.read(1))
+        polygons = gpd.read_file(f"{out}.gpkg")
+        assert polygons.pixels.min() >= 170
+        assert polygons.pixels.sum() == maps[-1].size
+    assert (maps[0] == maps[1]).all()
+
+
+def test_blending_needs_probabilities_and_hides_seams(tmp_path: Path) -> None:
+    line = refuse(tmp_path, "map", DEMO, "-m", "threshold:b1>5", "--blend", "-o", tmp_path / "a.tif")
+    assert "--blend" in line
+    boxed = ["--aoi", "591000,9101000,592200,9102200", "--tile-size", "112", "--threads", "1"]
+    blocks = []
+    for side in ("a", "b"):
+        out = tmp_path / f"{side}.tif"
+        done = call("map", DEMO, "-m", "terrain", "--blend", "--workers", "-1", *boxed, "-o", out)
+        assert done.exit_code == 0, done.output
+        blocks.append(out.read_bytes())
+    assert blocks[0] == blocks[1]

@@ -10,7 +10,7 @@ from geoseg.errors import ModelError
 from geoseg.models.fit import choose_bands, match_bands
 from geoseg.models.segmenter import Fittable, ModelCard, Segmenter
 
-__all__ = ["BUNDLED", "bundled_cards", "choose_bands", "load_model", "match_bands"]
+__all__ = ["BUNDLED", "bundled_cards", "card_of", "choose_bands", "load_model", "match_bands"]
 
 BUNDLED = ("terrain",)
 """Models that come with geoseg, by name; each has a folder in ``geoseg/data``."""
@@ -18,9 +18,15 @@ BUNDLED = ("terrain",)
 
 def bundled_cards() -> list[ModelCard]:
     """Cards of the models that come with geoseg; no weights are read."""
-    folder = resources.files("geoseg") / "data"
-    texts = [(folder / name / "model.json").read_text() for name in BUNDLED]
-    return [ModelCard.from_dict(json.loads(text)) for text in texts]
+    return [card for name in BUNDLED if (card := card_of(name)) is not None]
+
+
+def card_of(name: str | Path) -> ModelCard | None:
+    """The card of a model that comes with geoseg, without loading it; None for others."""
+    if str(name) not in BUNDLED:
+        return None
+    text = (resources.files("geoseg") / "data" / str(name) / "model.json").read_text()
+    return ModelCard.from_dict(json.loads(text))
 
 
 def load_model(name: str | Path) -> Segmenter | Fittable:

@@ -22,7 +22,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from geoseg.errors import ModelError
 from geoseg.models.deep.dynamic_world import DynamicWorldNet
 from geoseg.models.fit import fit_scene
-from geoseg.models.segmenter import LabelTile, ModelCard, Runtime, SemanticTile, TileResult
+from geoseg.models.segmenter import Join, LabelTile, ModelCard, Runtime, SemanticTile, TileResult
 from geoseg.models.sentinel2 import describe_product
 from geoseg.radiometry import normalize, score_level
 
@@ -64,7 +64,7 @@ class TerrainSegmenter:
     offset: int | None = None
     runtime: Runtime = _DEFAULT
     with_probs: bool = False
-    join: None = None
+    join: Join | None = None
 
     def for_scene(self, scene: Scene) -> tuple[TerrainSegmenter, list[str]]:
         """Adapted to the scene's bands, level and offset; raises ModelError."""
