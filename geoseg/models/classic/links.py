@@ -103,7 +103,7 @@ class Nodes:
         out = [np.empty((0, 2), np.int64)]
         for crossing in self.crossings(diagonal=diagonal):
             pair = np.stack([crossing.a, crossing.b], 1)
-            if alike is not None and crossing.value_a is not None:
+            if alike and crossing.value_a is not None and crossing.value_b is not None:
                 pair = pair[alike(crossing.value_a, crossing.value_b)]
             out.append(np.unique(pair, axis=0))
         return np.concatenate(out)

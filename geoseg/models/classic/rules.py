@@ -66,7 +66,8 @@ def multiotsu(histogram: Histogram, classes: int) -> tuple[float, ...]:
     """Otsu's criterion for several classes (Liao et al. 2001).
 
     Up to 2048 bins it is scikit-image's search; wider histograms of whole numbers are
-    searched by dynamic programming in float64, which finds the same optimum.
+    searched by dynamic programming in float64, which finds the optimum (scikit-image's search
+    in float32 may settle for a neighbour of it).
     Raises ModelError when there are fewer different values than classes.
     """
     from skimage.filters import threshold_multiotsu
