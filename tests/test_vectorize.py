@@ -201,6 +201,25 @@ def test_shared_vertices_make_a_valid_coverage(labels: Any, tile_size: Any) -> N
     assert (burnt == labels).all()
 
 
+@settings(max_examples=120, deadline=None)
+@given(rasters(), tilings, st.sampled_from([0.5, 0.75, 1, 1.5, 3, 10, 50]), st.booleans())
+def test_simplified_coverages_have_no_gap_and_no_overlap(
+    labels: Any, tile_size: Any, tolerance: float, leave_out: bool
+) -> None:
+    nodata = (0,) if leave_out else ()
+    simplified = table_of(labels, tile_size=tile_size, simplify_m=tolerance, nodata=nodata)
+    shapes, plain = geometries(simplified), geometries(table_of(labels, nodata=nodata))
+    assert shapely.is_valid(shapes).all()
+    assert shapely.coverage_is_valid(shapes)
+    assert len(shapes) == len(plain)
+    if not leave_out:
+        assert shapely.area(shapes).sum() == pytest.approx(labels.size)
+    for one, other in zip(shapes, plain, strict=True):
+        assert shapely.hausdorff_distance(one.boundary, other.boundary, 0.2) <= tolerance + 1e-9
+    again = table_of(labels, tile_size=(24, 24), simplify_m=tolerance, nodata=nodata)
+    assert again.equals(simplified)
+
+
 # blocks
 
 

@@ -52,6 +52,11 @@ class Ground:
     g: Coefficients
     h: Coefficients
 
+    @property
+    def pixel_m(self) -> tuple[float, float]:
+        """Size of a pixel in metres along x and along y, at the centre."""
+        return math.sqrt(self.e[0, 0]), math.sqrt(self.g[0, 0])
+
     @cached_property
     def short_px(self) -> float:
         """Edges up to this are as good as straight in the metric: their middle is enough."""

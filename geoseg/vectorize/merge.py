@@ -108,6 +108,11 @@ class Rings:
     def __len__(self) -> int:
         return len(self.table)
 
+    def without(self, label: int) -> Rings:
+        """Without the polygons of a label."""
+        kept = self.table[:, col.LABEL] != label
+        return Rings(self.address, self.count, self.table[kept], self.parts)
+
     def in_order(self) -> NDArray[np.int64]:
         """Indices that sort by lower right vertex: the order in which a scan finishes them."""
         return np.argsort(self.table[:, col.MAXKEY], kind="stable")

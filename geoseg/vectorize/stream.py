@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,9 +18,17 @@ import pyarrow as pa
 
 from geoseg.errors import InputError
 from geoseg.vectorize.connect import CornerGroups
+from geoseg.vectorize.coverage import Coverage
 from geoseg.vectorize.ground import Ground
 from geoseg.vectorize.merge import BlockArcs, Frontier, Polygons, Rings, Tile, trace_tile, trace_tiles
-from geoseg.vectorize.strips import BlockLabels, LabelSource, cut_tiles, strips_of
+from geoseg.vectorize.strips import (
+    BlockLabels,
+    LabelSource,
+    LeftOut,
+    cut_tiles,
+    nodata_label,
+    strips_of,
+)
 from geoseg.vectorize.table import Attributes, Group, polygon_batch, polygon_schema
 
 __all__ = ["VectorizeOptions", "polygonize_blocks", "polygonize_traced", "trace_block"]
@@ -41,6 +49,8 @@ class VectorizeOptions:
         nodata: values of pixels that get no polygon.
         connectivity: 4, or 8: regions that touch at a corner are one MultiPolygon.
         shared_vertices: add collinear vertices where a neighbour has one.
+        simplify_m: tolerance of outlines in metres, or in units of the transform where there
+            is no CRS; neighbours stay matched. Nothing is yielded before the raster was read.
         tile_size: rows and cols of the kernel's tiles; it changes speed, not the result.
         threads: tiles that are traced at once.
         multi: geometries are MultiPolygons, as file formats want them, rather than Polygons.
@@ -50,6 +60,7 @@ class VectorizeOptions:
     nodata: tuple[int, ...] = ()
     connectivity: int = 4
     shared_vertices: bool = False
+    simplify_m: float = 0.0
     tile_size: tuple[int, int] = (256, 512)
     threads: int = 1
     multi: bool = True
@@ -59,8 +70,20 @@ class VectorizeOptions:
             raise InputError(f"connectivity {self.connectivity}: use 4 or 8")
         if min(self.tile_size) < 1 or max(self.tile_size) > 4096:
             raise InputError(f"tile size {self.tile_size}: use 1 to 4096 pixels")
+        if not 0 <= self.simplify_m < math.inf:
+            raise InputError(f"tolerance {self.simplify_m} m: use 0 or more")
         if self.threads < 1:
             raise InputError(f"{self.threads} threads: use 1 or more")
+
+    @property
+    def straight(self) -> bool:
+        """Whether straight sides get the vertices of their neighbours."""
+        return self.shared_vertices or self.simplify_m > 0
+
+    @property
+    def left_out(self) -> LeftOut:
+        """Simplified outlines must not cross through nodata, so it is traced too then."""
+        return LeftOut(self.nodata, trace=self.simplify_m > 0)
 
 
 def trace_block(block: BlockLabels, options: VectorizeOptions) -> Traced:
@@ -72,8 +95,8 @@ def trace_block(block: BlockLabels, options: VectorizeOptions) -> Traced:
 
     """
     height, width = options.tile_size
-    strips = block.strips(height, options.nodata)
-    return trace_tiles((cut_tiles(strip, width) for strip in strips), options.shared_vertices)
+    strips = block.strips(height, options.left_out)
+    return trace_tiles((cut_tiles(strip, width) for strip in strips), options.straight)
 
 
 def polygonize_traced(
@@ -129,10 +152,10 @@ def _traced(
     """Strips of tiles, traced in threads."""
 
     def traced(tile: Tile) -> Traced:
-        return trace_tile(tile, options.shared_vertices)
+        return trace_tile(tile, options.straight)
 
     height, width = options.tile_size
-    for strip in strips_of(source, height, options.nodata):
+    for strip in strips_of(source, height, options.left_out):
         tiles = cut_tiles(strip, width)
         yield list(map(traced, tiles) if options.threads == 1 else pool.map(traced, tiles))
         if on_rows is not None:
@@ -168,6 +191,9 @@ def _batches(
     ground = None
     if attributes.crs_wkt is not None:
         ground = Ground.of(attributes.transform, attributes.crs_wkt, shape)
+    if options.simplify_m > 0:
+        tolerance = _tolerance_px(options.simplify_m, ground, attributes)
+        rings = _simplified(rings, shape, tolerance, nodata_label(attributes.dtype))
     first_id = 0
 
     def batch(part: tuple[Group, int]) -> pa.RecordBatch:
@@ -180,6 +206,28 @@ def _batches(
             parts.append((part, first_id))
             first_id += part.rows
         yield from map(batch, parts) if options.threads == 1 else pool.map(batch, parts)
+
+
+def _tolerance_px(
+    metres: float, ground: Ground | None, attributes: Attributes
+) -> tuple[float, float]:
+    """A tolerance in pixels along x and y, at the scene's centre."""
+    t = attributes.transform
+    size = (math.hypot(t.a, t.d), math.hypot(t.b, t.e))
+    if ground is not None:
+        size = ground.pixel_m
+    return metres / size[0], metres / size[1]
+
+
+def _simplified(
+    rings: Iterable[Rings], shape: tuple[int, int], tolerance: tuple[float, float], nodata: int
+) -> Iterator[Rings]:
+    coverage = Coverage(shape, _SPILL_BYTES)
+    coverage.extend(rings)
+    coverage.simplify(tolerance)
+    hidden = np.array([nodata]).astype(np.uint64).view(np.int64)[0]
+    for polygons in coverage.polygons():
+        yield Rings.of(polygons).without(hidden)
 
 
 def _rechunked(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

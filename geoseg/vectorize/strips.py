@@ -13,11 +13,40 @@ from geoseg.errors import InputError
 from geoseg.grid import Window
 from geoseg.vectorize.merge import Tile
 
-__all__ = ["ArraySource", "BlockLabels", "LabelSource", "Strip", "cut_tiles", "strips_of"]
+__all__ = [
+    "ArraySource",
+    "BlockLabels",
+    "LabelSource",
+    "LeftOut",
+    "Strip",
+    "cut_tiles",
+    "nodata_label",
+    "strips_of",
+]
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+_NODATA_64, _OUTSIDE_64 = 0x9D5C_3A71_E0B2_4F68, 0x9D5C_3A71_E0B2_4F69
 _BAND_BYTES = 32 << 20
 """Reads span the raster's width; they are made lower than asked for when that is more."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What gets no polygon.
+
+    Attributes:
+        values: of nodata.
+        trace: trace regions of nodata too, under ``nodata_label``.
+
+    """
+
+    values: tuple[int, ...] = ()
+    trace: bool = False
+
+    def within(self, dtype: np.dtype[Any]) -> LeftOut:
+        """With those values that the type can hold: others leave nothing out."""
+        low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        return LeftOut(tuple(int(v) for v in self.values if low <= v <= high), self.trace)
 
 
 @runtime_checkable
@@ -108,8 +137,29 @@ def _free_value(bits: NDArray[Any]) -> int | None:
     return int(values[int(np.argmax(np.diff(values) > 1))]) + 1
 
 
+def nodata_label(dtype: np.dtype[Any]) -> int:
+    """Label of regions of nodata where they are traced too: no pixel has it."""
+    return 1 << (8 * dtype.itemsize) if dtype.itemsize < 8 else _NODATA_64
+
+
+def _marks(
+    bits: NDArray[Any], left_out: list[int], trace_nodata: bool
+) -> tuple[Any, int, int]:
+    """Type to hold the labels, value outside the raster, value of nodata inside it."""
+    if not trace_nodata:
+        outside = left_out[0] if left_out else _free_value(bits)
+        if outside is not None:
+            return bits.dtype, outside, outside
+    elif bits.dtype.itemsize == 8:
+        if np.isin(bits, np.array([_NODATA_64, _OUTSIDE_64], np.uint64)).any():
+            raise InputError(f"labels {_NODATA_64} and {_OUTSIDE_64} stand for nodata: renumber")
+        return bits.dtype, _OUTSIDE_64, _NODATA_64
+    beyond = 1 << (8 * bits.dtype.itemsize)
+    return _UNSIGNED[2 * bits.dtype.itemsize], beyond + 1, beyond if trace_nodata else beyond + 1
+
+
 def _framed(
-    labels: NDArray[Any], nodata: tuple[int, ...], frame: tuple[int, int, int, int]
+    labels: NDArray[Any], how: LeftOut, frame: tuple[int, int, int, int]
 ) -> tuple[NDArray[Any], int]:
     """Labels as unsigned bits in a frame of nodata: rows above and below, columns left and
     right. A type whose values are all in use is widened.
@@ -119,12 +169,8 @@ def _framed(
     if plain.dtype.kind == "b":
         plain = plain.view(np.uint8)
     bits = plain.view(_UNSIGNED[plain.dtype.itemsize])
-    left_out = [int(np.array(v).astype(plain.dtype).view(bits.dtype)) for v in nodata]
-    outside = left_out[0] if left_out else _free_value(bits)
-    dtype: Any = bits.dtype
-    if outside is None:
-        dtype = _UNSIGNED[2 * bits.dtype.itemsize]
-        outside = int(np.iinfo(bits.dtype).max) + 1
+    left_out = [int(np.array(v).astype(labels.dtype).view(bits.dtype)) for v in how.values]
+    dtype, outside, nodata = _marks(bits, left_out, how.trace)
     above, below, before, behind = frame
     height, width = bits.shape
     out = np.empty((height + above + below, width + before + behind), dtype)
@@ -134,23 +180,18 @@ def _framed(
     out[:, before + width :] = outside
     inner = out[above : above + height, before : before + width]
     inner[:] = bits
-    for value in left_out[1:]:
-        inner[bits == value] = outside
+    for value in left_out:
+        if value != nodata:
+            inner[bits == value] = nodata
     if mask is not None:
-        inner[mask] = outside
+        inner[mask] = nodata
     return out, outside
 
 
-def representable(nodata: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, ...]:
-    """Those nodata values that the type can hold: others leave nothing out."""
-    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    return tuple(int(v) for v in nodata if low <= v <= high)
-
-
-def strips_of(source: LabelSource, height: int, nodata: tuple[int, ...]) -> Iterator[Strip]:
+def strips_of(source: LabelSource, height: int, left_out: LeftOut) -> Iterator[Strip]:
     """Strips of ``height`` lattice rows from top to bottom; each row is read once."""
     rows, cols = source.shape
-    nodata = representable(nodata, source.dtype)
+    left_out = left_out.within(source.dtype)
     per_row = cols * source.dtype.itemsize
     band = max(1, min(_BAND_BYTES // max(per_row, 1), max(height, 512)) // height) * height
     above: NDArray[Any] | None = None
@@ -162,15 +203,15 @@ def strips_of(source: LabelSource, height: int, nodata: tuple[int, ...]) -> Iter
         last = top + band >= rows
         whole = labels if above is None else np.ma.vstack([above, labels])
         above = labels[-1:].copy()
-        yield from _cut_strips(window, whole, score, (height, nodata, last))
+        yield from _cut_strips(window, whole, score, (height, left_out, last))
 
 
 def _cut_strips(
     window: Window, labels: NDArray[Any], score: NDArray[np.uint8] | None, how: Any
 ) -> Iterator[Strip]:
     """Strips of one read; ``labels`` begin a row above it, save at the top."""
-    height, nodata, last = how
-    pixels, outside = _framed(labels, nodata, (int(window.row_off == 0), int(last), 1, 1))
+    height, left_out, last = how
+    pixels, outside = _framed(labels, left_out, (int(window.row_off == 0), int(last), 1, 1))
     if score is not None:
         padded = np.full((window.height + last, window.width + 1), 255, np.uint8)
         padded[: window.height, :-1] = score
@@ -206,7 +247,7 @@ class BlockLabels:
             window.row_off - up, window.col_off - left, window.height + up, window.width + left
         )
 
-    def strips(self, height: int, nodata: tuple[int, ...]) -> Iterator[Strip]:
+    def strips(self, height: int, left_out: LeftOut) -> Iterator[Strip]:
         """Strips as wide as the block."""
         w = self.window
         if self.labels.shape != self.halo(w).shape:
@@ -215,7 +256,7 @@ class BlockLabels:
             )
         last_row, last_col = w.row_end == self.shape[0], w.col_end == self.shape[1]
         frame = (int(w.row_off == 0), int(last_row), int(w.col_off == 0), int(last_col))
-        pixels, outside = _framed(self.labels, representable(nodata, self.labels.dtype), frame)
+        pixels, outside = _framed(self.labels, left_out.within(self.labels.dtype), frame)
         score = self.score
         if score is not None:
             score = np.pad(score, ((0, last_row), (0, last_col)), constant_values=255)
