@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Pins", "Plan", "PlanRequest", "make_plan"]
 
-BASE_BYTES = 900 << 20
+BASE_BYTES = 1200 << 20
 """Resident size of a process with torch, GDAL, Dask and a small network loaded."""
 
 BLOCK_PX = 2048
