@@ -27,6 +27,7 @@ _WHERE = {
     "map_scene": "geoseg.pipeline",
     "open_scene": "geoseg.scene.opening",
     "plan": "geoseg.pipeline",
+    "polygonize": "geoseg.polygons",
     "segment": "geoseg.pipeline",
     "to_polygons": "geoseg.outputs",
     "write_raster": "geoseg.outputs",

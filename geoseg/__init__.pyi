@@ -17,6 +17,7 @@ from geoseg.pipeline import RunOptions as RunOptions
 from geoseg.pipeline import map_scene as map_scene
 from geoseg.pipeline import plan as plan
 from geoseg.pipeline import segment as segment
+from geoseg.polygons import polygonize as polygonize
 from geoseg.scene.opening import open_scene as open_scene
 from geoseg.scene.reader import Scene as Scene
 from geoseg.scene.region import Region as Region

@@ -15,6 +15,7 @@ VERBS = {
     "info": ("info", "What a scene is: size, CRS, GSD, bands, nodata, valid share."),
     "map": ("map", "Map a scene with a model: polygons and rasters that open styled in a GIS."),
     "plan": ("plan", "What a mapping would take: tiles, bytes, memory. Nothing runs."),
+    "polygonize": ("polygonize", "A raster of integers, or a map, to polygons: exact, any size."),
     "status": ("status", "How far a job is."),
 }
 
