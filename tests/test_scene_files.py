@@ -12,6 +12,7 @@ import threading
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from geoseg.cli import geoseg
 from geoseg.errors import BlockError, SceneError
 from geoseg.grid import Window
 from geoseg.scene import geotiff
+from geoseg.scene.formats import image_files
 from geoseg.scene.opening import open_scene, parse_nodata
 from geoseg.scene.reader import Scene
 
@@ -442,6 +444,20 @@ def test_complex_numbers_are_refused(tmp_path: Path) -> None:
     refused(write(tmp_path / "a.tif", np.ones((1, 4, 4), "complex64")), "complex")
 
 
+def test_images_of_a_folder_are_found_by_content(tmp_path: Path) -> None:
+    with pytest.raises(SceneError, match="no image"):
+        image_files(tmp_path)
+    for name in ("b.tif", "a.data"):
+        write(tmp_path / name, noise(1, 4, 4))
+    (tmp_path / "empty.tif").write_bytes(b"")
+    (tmp_path / "page.tif").write_text("<html>")
+    (tmp_path / "b.tif.ovr").write_bytes((tmp_path / "b.tif").read_bytes())
+    (tmp_path / "folder.tif").mkdir()
+    assert [path.name for path in image_files(tmp_path)] == ["a.data", "b.tif"]
+    with pytest.raises(SceneError, match="can't be listed"):
+        image_files(tmp_path / "none")
+
+
 # what points elsewhere
 
 
@@ -527,6 +543,11 @@ def test_info_prints_and_is_json() -> None:
     assert facts["rows"] == facts["cols"] == 256 and facts["crs"] == "EPSG:32615"
     assert facts["valid_share"] == pytest.approx(0.9556884765625)
     assert [band["name"] for band in facts["bands"]] == ["red", "green", "blue"]
+    assert facts["models"][0]["name"] == "terrain" and not facts["models"][0]["fits"]
+    assert "wants 9 bands" in facts["models"][0]["reason"]
+    demo = Path(str(resources.files("geoseg"))) / "data" / "demo" / "java_west_s2l2a.tif"
+    result = CliRunner().invoke(geoseg, ["info", str(demo)])
+    assert "terrain fits" in result.output
 
 
 def test_info_of_nan_nodata_is_json(tmp_path: Path) -> None:

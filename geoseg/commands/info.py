@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from geoseg.scene.reader import Scene
 
 __all__ = ["command"]
 
@@ -28,7 +32,7 @@ def command(
     allow_vrt: bool,
     allow_network: bool,
 ) -> None:
-    """Print size, CRS, GSD, bands, nodata and valid share of SCENE."""
+    """Print size, CRS, GSD, bands, nodata and valid share of SCENE, and which models fit it."""
     from geoseg.scene.opening import open_scene, parse_nodata
     from geoseg.scene.summary import summarize, to_text
 
@@ -42,4 +46,30 @@ def command(
         allow_network=allow_network,
     )
     summary = summarize(opened)
-    click.echo(json.dumps(summary, indent=2) if as_json else to_text(summary))
+    summary["models"] = _models(opened)
+    if as_json:
+        click.echo(json.dumps(summary, indent=2))
+        return
+    click.echo(to_text(summary))
+    for model in summary["models"]:
+        said = "; ".join(model["warnings"]) if model["fits"] else model["reason"]
+        verdict = "fits" if model["fits"] else "does not fit"
+        click.echo(f"  {'model':<8}{model['name']} {verdict}{': ' if said else ''}{said}")
+
+
+def _models(scene: Scene) -> list[dict[str, Any]]:
+    """Whether each model that comes with geoseg fits, and why not."""
+    from geoseg.errors import ModelError
+    from geoseg.models.catalogue import bundled_cards
+    from geoseg.models.fit import fit_scene
+
+    out: list[dict[str, Any]] = []
+    for card in bundled_cards():
+        try:
+            fit = fit_scene(card, scene)
+        except ModelError as error:
+            out.append({"name": card.name, "fits": False, "reason": str(error), "warnings": []})
+        else:
+            warnings = list(fit.warnings)
+            out.append({"name": card.name, "fits": True, "reason": "", "warnings": warnings})
+    return out

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from geoseg.errors import SceneError
 
-__all__ = ["DRIVERS", "Access", "Source", "find_source", "is_remote", "sniff"]
+__all__ = ["DRIVERS", "Access", "Source", "find_source", "image_files", "is_remote", "sniff"]
 
 _SNIFFED_BYTES = 512
 _MAGIC = (
@@ -88,6 +88,28 @@ def find_source(path: str | Path, access: Access) -> Source:
         if sidecar.is_file() and sniff(_head(sidecar)) != "GTiff":
             raise SceneError(f"{sidecar}: a mask or overview file that is no TIFF: remove it")
     return Source(str(file.absolute()), driver, network=access.network)
+
+
+def image_files(folder: str | Path) -> list[Path]:
+    """The images of a folder by their first bytes, sorted by name; folders in it are left out.
+
+    Raises SceneError when there is none.
+    """
+    try:
+        files = sorted(path for path in Path(folder).iterdir() if path.is_file())
+    except OSError as error:
+        raise SceneError(f"{folder}: can't be listed: {error.strerror}: give a folder") from error
+    found = [file for file in files if _is_image(file)]
+    if not found:
+        raise SceneError(f"{folder}: no image in it: {_WANTED}")
+    return found
+
+
+def _is_image(file: Path) -> bool:
+    try:
+        return sniff(_head(file)) in DRIVERS and not file.name.endswith(_SIDECARS)
+    except SceneError:
+        return False
 
 
 def _head(file: Path) -> bytes:

@@ -20,19 +20,19 @@ _WINDOWS_PER_SIDE, _WINDOW_SIDE = 8, 64
 
 
 def valid_share(scene: Scene) -> tuple[float, str]:
-    """Share of valid pixels, 0 to 1, and what it was taken from.
+    """Share of pixels that are valid in all bands, 0 to 1, and what it was taken from.
 
     Every pixel of a small scene; the overviews of a large one, else 64 windows spread
     evenly, so that the answer takes no longer for a scene of a hundred gigapixels.
     """
     if scene.window.pixels <= _SMALL_PIXELS:
-        return float(scene.read(bands=(0,))[1].mean()), "all pixels"
+        return float(scene.read()[1].mean()), "all pixels"
     if scene.tags.get("overviews") and isinstance(scene.reader, Decimating):
-        _, valid = scene.preview(_PREVIEW_SIDE, bands=(0,))
+        _, valid = scene.preview(_PREVIEW_SIDE)
         return float(valid.mean()), f"an overview of {valid.shape[0]} x {valid.shape[1]} pixels"
     counted = total = 0
     for window in _spread(scene.shape):
-        _, valid = scene.read(window, bands=(0,))
+        _, valid = scene.read(window)
         counted, total = counted + int(valid.sum()), total + valid.size
     return counted / total, f"a sample of {_WINDOWS_PER_SIDE**2} windows"
 
@@ -103,7 +103,7 @@ def _facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
     ]  # fmt: skip
     scaled = {(b["scale"], b["offset"]) for b in summary["bands"]} - {(1.0, 0.0)}
     if scaled:
-        facts.append(("value", "; ".join(f"dn x {s:g} + {o:g}" for s, o in sorted(scaled))))
+        facts.append(("value", "; ".join(f"dn x {s:g} {o:+g}" for s, o in sorted(scaled))))
     if "valid_share" in summary:
         text = f"{summary['valid_share']:.1%} of the pixels"
         facts.append(("valid", f"{text} ({summary['valid_share_from']})"))
