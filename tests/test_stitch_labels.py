@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from oracle import FAIR, NONE, Noise, blobs, connected, parcels, predict, rings, stitched, strips
 
 from geoseg.assess.instances import Quality, match_segments
-from geoseg.assess.overlap import OverlapTable, segment_key
+from geoseg.assess.overlap import BACKGROUND, OverlapTable, segment_key
 from geoseg.grid import TileGrid
 from geoseg.models.segmenter import InstanceTile
 from geoseg.stitch.labels import OverlapJoin
@@ -25,18 +25,10 @@ SCENES = {
 
 
 def quality(truth, found):
-    table = OverlapTable.of(
-        segment_key(np.where(truth > 0, 1, 255).astype(np.uint8), truth),
-        segment_key(np.where(found > 0, 1, 255).astype(np.uint8), found),
-    )
-    # what was found where nothing is counts as false
-    table = OverlapTable(np.where(table.truth < 0, 1 << 50, table.truth), table.found, table.pixels)
-    matches = match_segments(table)
-    keep = matches.missed != 1 << 50
-    matches = type(matches)(
-        matches.truth, matches.found, matches.iou, matches.missed[keep], matches.false
-    )
-    return matches.quality()
+    def keys(ids):
+        return segment_key(np.where(ids > 0, 1, 255), ids, none=BACKGROUND)
+
+    return match_segments(OverlapTable.of(keys(truth), keys(found))).quality()
 
 
 def stitch(truth, tiles, side, noise=NONE, join=None, *, pieces=False, seed=0):

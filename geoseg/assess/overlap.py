@@ -12,25 +12,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["VOID", "OverlapTable", "segment_key", "split_key"]
+__all__ = ["BACKGROUND", "VOID", "OverlapTable", "segment_key", "split_key"]
 
 VOID = -1
-"""Key of pixels that have no category: not mapped, or not labelled."""
+"""Key of pixels that are not judged: nobody said what is there."""
+
+BACKGROUND = -2
+"""Key of pixels where there is nothing: what is found on them is wrong, but they are no
+segment themselves."""
 
 _INSTANCES = 1 << 40
 NODATA = 255
 
 
-def segment_key(category_id: NDArray[Any], instance_id: NDArray[Any] | int = 0) -> NDArray[Any]:
-    """One int64 per pixel: category * 2**40 + instance; VOID where the category is 255."""
+def segment_key(
+    category_id: NDArray[Any], instance_id: NDArray[Any] | int = 0, *, none: int = VOID
+) -> NDArray[Any]:
+    """One int64 per pixel: category * 2**40 + instance; ``none`` where the category is 255."""
     key = category_id.astype(np.int64) * _INSTANCES + np.asarray(instance_id, np.int64)
-    return np.where(category_id == NODATA, VOID, key)
+    return np.where(category_id == NODATA, none, key)
 
 
 def split_key(key: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(category, instance) of keys; VOID gives category 255, instance 0."""
+    """(category, instance) of keys; VOID and BACKGROUND give category 255, instance 0."""
     category, instance = np.divmod(key, _INSTANCES)
-    void = key == VOID
+    void = key < 0
     return np.where(void, NODATA, category), np.where(void, 0, instance)
 
 
