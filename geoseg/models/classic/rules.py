@@ -11,10 +11,7 @@ from numpy.typing import NDArray
 from geoseg.errors import ModelError
 from geoseg.models.classic.counts import BinCounts, Extent, ValueCounts
 
-__all__ = ["Histogram", "li", "multiotsu", "otsu", "peak", "percentile", "triangle", "valley"]
-
-_TABLE_BINS = 2048
-"""Most bins for which multi-Otsu tabulates the variance of every interval."""
+__all__ = ["Histogram", "li", "otsu", "peak", "percentile", "triangle", "valley"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,78 +57,6 @@ def otsu(histogram: Histogram) -> tuple[float, ...]:
     from skimage.filters import threshold_otsu
 
     return (_plain(threshold_otsu(hist=(histogram.counts, histogram.centres))),)
-
-
-def multiotsu(histogram: Histogram, classes: int) -> tuple[float, ...]:
-    """Otsu's criterion for several classes (Liao et al. 2001).
-
-    Up to 2048 bins it is scikit-image's search; wider histograms of whole numbers are
-    searched by dynamic programming in float64, which finds the optimum (scikit-image's search
-    in float32 may settle for a neighbour of it).
-    Raises ModelError when there are fewer different values than classes.
-    """
-    from skimage.filters import threshold_multiotsu
-
-    distinct = int(np.count_nonzero(histogram.counts))
-    if distinct < classes:
-        raise ModelError(f"{distinct} different values can't make {classes} classes")
-    if histogram.counts.size > _TABLE_BINS and distinct > classes:
-        return tuple(_plain(histogram.centres[i]) for i in _partition(histogram, classes))
-    # scikit-image normalizes when it makes the histogram itself, not when it is given one
-    share = histogram.counts / np.sum(histogram.counts)
-    thresholds = threshold_multiotsu(classes=classes, hist=(share, histogram.centres))
-    return tuple(_plain(t) for t in thresholds)
-
-
-def _partition(histogram: Histogram, classes: int) -> list[int]:
-    """Last bin of every class but the last, by divide and conquer over the optimal splits."""
-    share = histogram.counts / histogram.counts.sum()
-    weight = np.concatenate([[0.0], np.cumsum(share)])
-    moment = np.concatenate([[0.0], np.cumsum(share * np.arange(1, share.size + 1))])
-    size = share.size
-    best = _gain(weight, moment, np.zeros(size, int), np.arange(1, size + 1))
-    choices = []
-    for _ in range(1, classes):
-        best, choice = _next_class(weight, moment, best)
-        choices.append(choice)
-    ends, end = [], size
-    for choice in reversed(choices):
-        end = int(choice[end - 1])
-        ends.append(end - 1)
-    return ends[::-1]
-
-
-def _gain(
-    weight: NDArray[Any], moment: NDArray[Any], start: NDArray[Any], stop: NDArray[Any]
-) -> NDArray[np.float64]:
-    """Moment squared over weight of bins start..stop-1: what Otsu's variance adds up."""
-    w, m = weight[stop] - weight[start], moment[stop] - moment[start]
-    return np.divide(m * m, w, out=np.zeros(w.shape), where=w > 0)
-
-
-def _next_class(
-    weight: NDArray[Any], moment: NDArray[Any], before: NDArray[Any]
-) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """One class more: for each end the best value and where the last class starts."""
-    size = before.size
-    best, choice = np.full(size, -np.inf), np.zeros(size, np.intp)
-    # the best start moves right with the end: the split of a middle end bounds the others'
-    stack = [(1, size - 1, 1, size - 1)]
-    while stack:
-        low, high, left, right = stack.pop()
-        if low > high:
-            continue
-        middle = (low + high) // 2
-        starts = np.arange(left, min(middle, right) + 1)
-        stops = np.full(starts.size, middle + 1)
-        values = before[starts - 1] + _gain(weight, moment, starts, stops)
-        at = int(np.argmax(values))
-        best[middle], choice[middle] = values[at], starts[at]
-        stack += [
-            (low, middle - 1, left, int(starts[at])),
-            (middle + 1, high, int(starts[at]), right),
-        ]
-    return best, choice
 
 
 def triangle(histogram: Histogram) -> tuple[float, ...]:

@@ -22,6 +22,7 @@ from geoseg.legend import Legend
 from geoseg.models.classic import rules
 from geoseg.models.classic.counts import BinCounts, Extent, ValueCounts
 from geoseg.models.classic.indices import INDICES, Features
+from geoseg.models.classic.multiotsu import multiotsu
 from geoseg.models.classic.palette import ramp, two_classes
 from geoseg.models.classic.rules import Histogram
 from geoseg.models.classic.spec import Spec
@@ -237,7 +238,7 @@ def from_histogram(spec: Spec) -> HistogramFit:
             )
             if not 2 <= classes <= 5:
                 raise ModelError(f"{spec.text}: give 2 to 5 classes")
-            rule = Rule(partial(rules.multiotsu, classes=classes))
+            rule = Rule(partial(multiotsu, classes=classes))
             legend = ramp([f"{name} {i + 1} of {classes}" for i in range(classes)])
         case "triangle":
             rule = Rule(rules.triangle)
