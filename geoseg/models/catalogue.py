@@ -1,10 +1,14 @@
-"""What ``--model`` accepts: names to segmenters. Cheap to import; torch is loaded on use."""
+"""What ``--model`` accepts: names and files to segmenters. Cheap to import: torch is loaded
+when a network is.
+"""
 
 from __future__ import annotations
 
 import json
-from importlib import resources
+from collections.abc import Mapping
+from importlib import import_module, resources
 from pathlib import Path
+from typing import Any
 
 from geoseg.errors import ModelError
 from geoseg.models.fit import choose_bands, match_bands
@@ -13,7 +17,27 @@ from geoseg.models.segmenter import Fittable, ModelCard, Segmenter
 __all__ = ["BUNDLED", "bundled_cards", "card_of", "choose_bands", "load_model", "match_bands"]
 
 BUNDLED = ("terrain",)
-"""Models that come with geoseg, by name; each has a folder in ``geoseg/data``."""
+"""Models that come with geoseg, by name; each is a bundle in ``geoseg/data``."""
+
+LOADERS: Mapping[str, str] = {
+    # architecture of a bundle: what makes its segmenter; semantic ones need no entry
+}
+
+REFUSED = {
+    ".pkl": "a pickle can run any code: save the weights as .safetensors",
+    ".pickle": "a pickle can run any code: save the weights as .safetensors",
+    ".joblib": "a pickle can run any code: save the weights as .safetensors",
+    ".pt2": "an exported program is not loaded: make a bundle of its weights with "
+    "'geoseg bundle make'",
+}
+
+
+def card_of(name: str | Path) -> ModelCard | None:
+    """The card of a model that comes with geoseg, without loading it; None for others."""
+    if str(name) not in BUNDLED:
+        return None
+    item = json.loads((resources.files("geoseg") / "data" / str(name) / "model.json").read_text())
+    return ModelCard.from_dict(item["geoseg"]["card"])
 
 
 def bundled_cards() -> list[ModelCard]:
@@ -21,25 +45,67 @@ def bundled_cards() -> list[ModelCard]:
     return [card for name in BUNDLED if (card := card_of(name)) is not None]
 
 
-def card_of(name: str | Path) -> ModelCard | None:
-    """The card of a model that comes with geoseg, without loading it; None for others."""
-    if str(name) not in BUNDLED:
-        return None
-    text = (resources.files("geoseg") / "data" / str(name) / "model.json").read_text()
-    return ModelCard.from_dict(json.loads(text))
+def load_model(
+    name: str | Path, parameters: Mapping[str, Any] | None = None
+) -> Segmenter | Fittable:
+    """A model by name or file.
 
-
-def load_model(name: str | Path) -> Segmenter | Fittable:
-    """A model by name (``terrain``, ``otsu:ndvi``) or file; raises ModelError."""
+    ``terrain`` and the other models inside; a classic method such as ``otsu:ndvi``; a bundle
+    (folder or zip); an ``.onnx`` file; a folder of segmentation-models-pytorch's
+    ``save_pretrained``. Several separated by ``+`` are averaged. ``parameters`` are those of
+    the model: level and offset of ``terrain``, symmetries, score, thresholds, temperature of
+    any semantic network. Raises ModelError.
+    """
     text = str(name)
+    # a formula of a classic method may hold a plus: otsu:(b8-b4)/(b8+b4)
+    if "+" in text and ":" not in text and not Path(text).exists():
+        from geoseg.models.deep.ensemble import ensemble
+
+        return ensemble([load_model(part, parameters) for part in text.split("+")])
+    segmenter = _load(text)
+    if not parameters:
+        return segmenter
+    if not hasattr(segmenter, "with_parameters"):
+        raise ModelError(f"{text}: it has no parameters to set ({', '.join(parameters)})")
+    adapted: Segmenter = segmenter.with_parameters(**parameters)
+    return adapted
+
+
+def _load(text: str) -> Segmenter | Fittable:
+    from geoseg.models import classic
+
+    method = text.partition(":")[0]
     if text == "terrain":
         from geoseg.models.deep.terrain import load_terrain
 
         return load_terrain()
-    from geoseg.models import classic
-
-    method = text.partition(":")[0]
+    if text in BUNDLED:
+        return _load_path(Path(str(resources.files("geoseg") / "data" / text)))
     if method in classic.METHODS:
         return classic.parse(text)
+    path = Path(text)
+    if path.exists():
+        return _load_path(path)
     known = ", ".join([*BUNDLED, *classic.METHODS])
-    raise ModelError(f"no model {text!r}: use one of {known}; 'geoseg models' describes them")
+    raise ModelError(
+        f"no model {text!r}: give a file, or one of {known}; 'geoseg models' describes them"
+    )
+
+
+def _load_path(path: Path) -> Segmenter | Fittable:
+    """A model on disk, by what it is rather than by its name."""
+    if path.suffix.lower() in REFUSED:
+        raise ModelError(f"{path}: refused: {REFUSED[path.suffix.lower()]}")
+    from geoseg.models.deep import bundle, foreign
+
+    if bundle.is_bundle(path):
+        opened = bundle.open_bundle(path)
+        loader = LOADERS.get(opened.architecture.name)
+        if loader is not None:
+            module, _, function = loader.partition(":")
+            made: Segmenter = getattr(import_module(module), function)(opened)
+            return made
+        from geoseg.models.deep.semantic import SemanticSegmenter
+
+        return SemanticSegmenter.from_bundle(opened)
+    return foreign.load_foreign(path)
