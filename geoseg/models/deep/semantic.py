@@ -1,0 +1,198 @@
+"""SemanticSegmenter: any network that gives a class per pixel, as geoseg runs it.
+
+On the device: normalize, forward, softmax, best class, score. Only uint8 labels and scores
+leave it, unless probabilities are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from geoseg.errors import ModelError
+from geoseg.models.deep.backends import forward_of
+from geoseg.models.deep.inputs import to_inputs
+from geoseg.models.deep.network import BundleNetwork, ModuleNetwork, Network
+from geoseg.models.deep.runtime import choose
+from geoseg.models.deep.symmetry import SYMMETRIES, apply, undo
+from geoseg.models.fit import fit_scene
+from geoseg.models.segmenter import LabelTile, ModelCard, Runtime, SemanticTile, TileResult
+
+if TYPE_CHECKING:
+    from geoseg.models.deep.bundle import Bundle
+    from geoseg.scene.reader import Scene
+
+__all__ = ["ScoreKind", "SemanticSegmenter", "read_labels", "score_of"]
+
+ScoreKind = Literal["confidence", "margin", "entropy"]
+SCORES = ("confidence", "margin", "entropy")
+
+_FP32 = Runtime(device="cpu", backend="torch", precision="fp32", threads=1, batch=1)
+
+
+@dataclass(frozen=True)
+class SemanticSegmenter:
+    """A network and its card.
+
+    Attributes:
+        card: its ``parameters`` may hold ``temperature`` (logits are divided by it),
+            ``symmetries`` (1, 2, 4 or 8 flips and turns are averaged), ``score`` (what the
+            score layer holds) and ``thresholds`` (least probability of a class, by name).
+        network: where its weights come from.
+        runtime: where it runs; every choice is made by ``pinned``.
+        with_probs: give probabilities instead of labels.
+    """
+
+    card: ModelCard
+    network: Network
+    runtime: Runtime = _FP32
+    with_probs: bool = False
+    join: None = None
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle) -> SemanticSegmenter:
+        """The model of an opened bundle."""
+        return cls(bundle.card, BundleNetwork(bundle.path.resolve(), bundle.card.sha256))
+
+    @classmethod
+    def from_module(cls, module: nn.Module, card: ModelCard) -> SemanticSegmenter:
+        """A module of your own: (tile, band, row, col) float32 to logits, one per class."""
+        network = ModuleNetwork.of(module)
+        return cls(replace(card, sha256=card.sha256 or network.key), network)
+
+    def with_parameters(self, **parameters: Any) -> SemanticSegmenter:
+        """Other parameters of the card; raises ModelError on what they can't be."""
+        merged = dict(self.card.parameters) | parameters
+        check_parameters(self.card, merged)
+        return replace(self, card=replace(self.card, parameters=merged))
+
+    def for_scene(self, scene: Scene) -> tuple[SemanticSegmenter, list[str]]:
+        """Adapted to the scene's bands, scale and offset; raises ModelError."""
+        check_parameters(self.card, self.card.parameters)
+        fit = fit_scene(self.card, scene)
+        card = replace(self.card, normalization=fit.compose(self.card.normalization))
+        return replace(self, card=card), list(fit.warnings)
+
+    def pinned(self, runtime: Runtime) -> tuple[SemanticSegmenter, Runtime]:
+        """On a runtime, every choice made; raises ModelError where it can't be had here."""
+        chosen = choose(self.card, runtime, self.network.backends)
+        return replace(self, runtime=chosen), chosen
+
+    def predict(self, pixels: NDArray[Any], valid: NDArray[np.bool_]) -> list[TileResult]:
+        """Labels and scores, or probabilities, of (tile, band, row, col); see Segmenter."""
+        with torch.inference_mode():
+            x = to_inputs(pixels, valid, self.card.normalization, self.runtime.device)
+            if self.with_probs:
+                probs = self.probabilities_of(x).contiguous().cpu().numpy()
+                return [SemanticTile(tile) for tile in probs]
+            pair = torch.stack(self.labels_of(x)).cpu().numpy()  # one download
+        return [LabelTile(a, b) for a, b in zip(pair[0], pair[1], strict=True)]
+
+    def predict_batches(
+        self, batches: Iterable[tuple[NDArray[Any], NDArray[np.bool_]]]
+    ) -> Iterator[list[TileResult]]:
+        """``predict`` over a stream of batches, with copies and computing overlapped."""
+        from geoseg.models.deep.overlap import predict_batches
+
+        return predict_batches(self, batches)
+
+    def probabilities_of(self, x: Tensor) -> Tensor:
+        """Of normalized inputs on the device: the mean over the symmetries, in fixed order."""
+        forward = forward_of(self.network, self.runtime, tuple(x.shape))
+        names = SYMMETRIES[: int(self.card.parameters.get("symmetries", 1))]
+        total: Tensor | None = None
+        for name in names:
+            probs = undo(self._softmax(forward(apply(x, name))), name)
+            total = probs if total is None else total + probs
+        assert total is not None
+        return total / len(names) if len(names) > 1 else total
+
+    def labels_of(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Labels and score levels (tile, row, col) uint8 of normalized inputs, on the device."""
+        return read_labels(self.probabilities_of(x), self.card)
+
+    def _softmax(self, logits: Tensor) -> Tensor:
+        temperature = float(self.card.parameters.get("temperature", 1.0))
+        if temperature != 1.0:
+            logits = logits / temperature
+        classes = len(self.card.legend)
+        if logits.shape[1] == classes:
+            # some ONNX files end in a softmax of their own
+            return logits if self.card.parameters.get("activated") else logits.softmax(1)
+        if logits.shape[1] == 1 and classes == 2:
+            positive = logits if self.card.parameters.get("activated") else logits.sigmoid()
+            return torch.cat([1 - positive, positive], dim=1)
+        raise ModelError(
+            f"{self.card.name}: its network gives {logits.shape[1]} classes, its legend has "
+            f"{classes}: {', '.join(category.name for category in self.card.legend)}"
+        )
+
+    def _inputs(self, pixels: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """What the network sees, as an array."""
+        seen: NDArray[np.float32] = (
+            to_inputs(pixels, valid, self.card.normalization, "cpu").contiguous().numpy()
+        )
+        return seen
+
+
+def check_parameters(card: ModelCard, parameters: Mapping[str, Any]) -> None:
+    """Raises ModelError on a parameter that is out of range."""
+    symmetries = parameters.get("symmetries", 1)
+    if symmetries not in (1, 2, 4, 8):
+        raise ModelError(f"{card.name}: symmetries {symmetries}: use 1, 2, 4 or 8")
+    if parameters.get("score", "confidence") not in SCORES:
+        raise ModelError(f"{card.name}: score {parameters['score']!r}: use {', '.join(SCORES)}")
+    if not float(parameters.get("temperature", 1.0)) > 0:
+        raise ModelError(f"{card.name}: temperature {parameters['temperature']}: more than 0")
+    thresholds_of(replace(card, parameters=parameters))
+
+
+def thresholds_of(card: ModelCard) -> tuple[float, ...]:
+    """Least probability per class in the legend's order; empty where there are none."""
+    given = card.parameters.get("thresholds") or {}
+    for name in given:
+        card.legend.by_name(name)
+    if not given:
+        return ()
+    return tuple(float(given.get(category.name, 0.0)) for category in card.legend)
+
+
+def read_labels(probs: Tensor, card: ModelCard) -> tuple[Tensor, Tensor]:
+    """Category ids and score levels (tile, row, col) uint8, on the device of ``probs``."""
+    labels = best_class(probs, thresholds_of(card))
+    ids = [*(category.id for category in card.legend), 255]
+    labels = torch.tensor(ids, dtype=torch.uint8, device=probs.device)[labels]
+    score = score_of(probs, card.parameters.get("score", "confidence"))
+    return labels, torch.floor(score * 254 + 0.5).to(torch.uint8)
+
+
+def best_class(probs: Tensor, thresholds: tuple[float, ...] = ()) -> Tensor:
+    """Index (tile, row, col) of the most probable class, ties to the first.
+
+    With thresholds, of those that reach theirs; ``class count`` where none does.
+    """
+    if not thresholds:
+        return probs.argmax(1)
+    least = torch.tensor(thresholds, dtype=probs.dtype, device=probs.device)
+    held = torch.where(probs >= least.view(1, -1, 1, 1), probs, -1.0)
+    best, labels = held.max(1)
+    return torch.where(best < 0, probs.shape[1], labels)
+
+
+def score_of(probs: Tensor, kind: ScoreKind) -> Tensor:
+    """(tile, row, col), 0 to 1. Confidence: the best probability. Margin: the best less the
+    second. Entropy: of the distribution, as a share of the largest it can be.
+    """
+    if kind == "confidence":
+        return probs.amax(1)
+    if kind == "margin":
+        first, second = probs.topk(2, dim=1).values.unbind(1)
+        return first - second
+    entropy = -(probs * probs.clamp_min(1e-12).log()).sum(1)
+    return (entropy / float(np.log(probs.shape[1]))).clamp(0, 1)
