@@ -31,7 +31,9 @@ from geoseg.vectorize.table import Attributes, pack_labels, polygon_schema
 SINGLE = VectorizeOptions(multi=False)
 
 
-def table_of(labels: NDArray[Any], score: Any = None, attributes: Any = None, **options: Any) -> Any:
+def table_of(
+    labels: NDArray[Any], score: Any = None, attributes: Any = None, **options: Any
+) -> Any:
     chosen = VectorizeOptions(**{"multi": False, **options})
     source = ArraySource(labels, score)
     batches = polygonize_blocks(source, chosen, attributes or Attributes())
@@ -195,7 +197,9 @@ def test_shared_vertices_make_a_valid_coverage(labels: Any, tile_size: Any) -> N
     plain = table_of(labels)
     shapes = geometries(shared)
     assert shapely.coverage_is_valid(shapes)
-    assert normalized(shapely.simplify(shapes, 0)) == normalized(shapely.simplify(geometries(plain), 0))
+    assert normalized(shapely.simplify(shapes, 0)) == normalized(
+        shapely.simplify(geometries(plain), 0)
+    )
     values = zip(shapes, shared["value"].to_pylist(), strict=True)
     burnt = rasterio.features.rasterize(values, labels.shape, fill=99, dtype="uint8")
     assert (burnt == labels).all()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from geoseg.vectorize.columns import (
     COUNT,
@@ -29,6 +28,7 @@ from geoseg.vectorize.columns import (
     POLYGON_WIDTH,
     ROW,
 )
+from geoseg.vectorize.compiled import inner, kernel
 from geoseg.vectorize.join import give_holes
 from geoseg.vectorize.parts import sort_holes
 from geoseg.vectorize.trace import ARC, rotate
@@ -36,7 +36,7 @@ from geoseg.vectorize.trace import ARC, rotate
 __all__ = ["close_rings", "compact", "gather_rings", "ring_vertices"]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def ring_vertices(rings: Any, pieces: Any) -> int:
     """Number of vertices of all rings together."""
     n = 0
@@ -48,7 +48,7 @@ def ring_vertices(rings: Any, pieces: Any) -> int:
     return n
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def gather_rings(rings: Any, pieces: Any, xy: Any, at: int) -> None:
     """Copy the pieces of rings to ``xy`` from vertex ``at`` on, one behind the other.
 
@@ -59,14 +59,15 @@ def gather_rings(rings: Any, pieces: Any, xy: Any, at: int) -> None:
         i = rings[r, PIECE_HEAD]
         while i != NONE:
             s, n = pieces[i, OFFSET], pieces[i, COUNT]
-            xy[at : at + n] = xy[s : s + n]
+            for v in range(n):
+                xy[at + v, 0], xy[at + v, 1] = xy[s + v, 0], xy[s + v, 1]
             at += n
             i = pieces[i, NEXT_PIECE]
         rings[r, PIECE_HEAD], rings[r, PIECE_TAIL] = start, at - start
         rotate(xy[start:at], rings[r, MAXKEY])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def close_rings(rings: Any, roots: Any, arcs: Any, holes: Any, n_holes: int) -> Any:
     """Give closed holes to their regions and collect the finished polygons.
 
@@ -100,15 +101,18 @@ def close_rings(rings: Any, roots: Any, arcs: Any, holes: Any, n_holes: int) -> 
         if roots[r] <= LEFT:
             left[n_left, ROW], left[n_left, LEFT_HEAD] = LEFT - roots[r], head
             left[n_left, LEFT_TAIL] = tail
-            left[n_left, LEFT_SUMS:] = rings[r, PIXELS : PIXELS + 3]
+            for c in range(3):
+                left[n_left, LEFT_SUMS + c] = rings[r, PIXELS + c]
             n_left += 1
         elif roots[r] >= ARC:
             arc = arcs[roots[r] & ~ARC]
-            arc[PIXELS : PIXELS + 3] += rings[r, PIXELS : PIXELS + 3]
+            for c in range(3):
+                arc[PIXELS + c] += rings[r, PIXELS + c]
             give_holes(arc, head, tail, holes)
         else:
             arc = rings[roots[r]]
-            arc[PIXELS : PIXELS + 3] += rings[r, PIXELS : PIXELS + 3]
+            for c in range(3):
+                arc[PIXELS + c] += rings[r, PIXELS + c]
             give_holes(arc, head, tail, holes)
     n_rings = 0
     for r in range(roots.size):
@@ -125,7 +129,8 @@ def close_rings(rings: Any, roots: Any, arcs: Any, holes: Any, n_holes: int) -> 
     for r in range(roots.size):
         if roots[r] != r:
             continue
-        polygons[m] = rings[r, :POLYGON_WIDTH]
+        for c in range(POLYGON_WIDTH):
+            polygons[m, c] = rings[r, c]
         polygons[m, PIECE_HEAD] = at
         start[at], count[at] = rings[r, PIECE_HEAD], rings[r, PIECE_TAIL]
         at += 1
@@ -135,20 +140,21 @@ def close_rings(rings: Any, roots: Any, arcs: Any, holes: Any, n_holes: int) -> 
             start[at], count[at], keys[at] = holes[i, OFFSET], holes[i, COUNT], holes[i, HOLE_KEY]
             at += 1
             i = holes[i, NEXT_HOLE]
-        sort_holes(keys[first:at], start[first:at], count[first:at])
+        sort_holes(keys, start, count, first, at)
         polygons[m, PIECE_TAIL] = at - first + 1
         m += 1
     return start, count, polygons, left
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _move_list(head: int, holes: Any, xy: Any, moved: Any, at: Any) -> tuple[int, int]:
     """Copy a list of holes with its coordinates; ``at``: next free vertex and hole."""
     first = at[1] if head != NONE else NONE
     while head != NONE:
         new, n = moved[1][at[1]], holes[head, COUNT]
         s = holes[head, OFFSET]
-        moved[0][at[0] : at[0] + n] = xy[s : s + n]
+        for v in range(n):
+            moved[0][at[0] + v, 0], moved[0][at[0] + v, 1] = xy[s + v, 0], xy[s + v, 1]
         new[OFFSET], new[COUNT], new[HOLE_KEY] = at[0], n, holes[head, HOLE_KEY]
         at[0] += n
         at[1] += 1
@@ -157,7 +163,7 @@ def _move_list(head: int, holes: Any, xy: Any, moved: Any, at: Any) -> tuple[int
     return first, at[1] - 1 if first != NONE else NONE
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def compact(arcs: Any, left: Any, pieces: Any, holes: Any, xy: Any) -> Any:
     """Copy what is still alive: one piece per arc, the holes of arcs and of ``left``.
 
@@ -180,7 +186,8 @@ def compact(arcs: Any, left: Any, pieces: Any, holes: Any, xy: Any) -> Any:
         start, i = at[0], arcs[a, PIECE_HEAD]
         while i != NONE:
             s, n = pieces[i, OFFSET], pieces[i, COUNT]
-            new_xy[at[0] : at[0] + n] = xy[s : s + n]
+            for v in range(n):
+                new_xy[at[0] + v, 0], new_xy[at[0] + v, 1] = xy[s + v, 0], xy[s + v, 1]
             at[0] += n
             i = pieces[i, NEXT_PIECE]
         new_pieces[a, OFFSET], new_pieces[a, COUNT] = start, at[0] - start

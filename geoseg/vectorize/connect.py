@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from geoseg.vectorize import columns as col
 from geoseg.vectorize.columns import PIECE_HEAD, PIECE_TAIL
+from geoseg.vectorize.compiled import kernel
 from geoseg.vectorize.intrinsics import load_i64
 from geoseg.vectorize.merge import Polygons, Rings
 from geoseg.vectorize.table import Group
@@ -25,7 +25,7 @@ __all__ = ["CornerGroups"]
 _TOUCHING = 2
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _touches(address: Any, count: Any, polygons: Any, out: Any) -> int:
     """Write (key of vertex and diagonal, polygon) per mark; counts only when ``out`` is empty."""
     n = 0
@@ -47,7 +47,7 @@ def _touches(address: Any, count: Any, polygons: Any, out: Any) -> int:
     return n
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _copy(address: Any, count: Any, xy: Any) -> None:
     """Copy rings behind each other."""
     at = 0
@@ -86,7 +86,9 @@ class CornerGroups:
         if self._waiting is not None:
             rings = Rings.of(self._waiting, *rings.parts)
         fresh = rings.table[old:]
-        marks = np.empty((_touches(rings.address, rings.count, fresh, self._marks[:0]), 2), np.int64)
+        marks = np.empty(
+            (_touches(rings.address, rings.count, fresh, self._marks[:0]), 2), np.int64
+        )
         if len(marks):
             _touches(rings.address, rings.count, fresh, marks)
         marks[:, 1] += old

@@ -16,9 +16,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from geoseg.vectorize.columns import LEFT, NONE
+from geoseg.vectorize.compiled import inner, kernel
 from geoseg.vectorize.intrinsics import leading_zeros, trailing_zeros
 
 __all__ = [
@@ -51,7 +51,7 @@ PAIR_SECOND = 16  # its partner is the record before
 _V, _H = ARRIVES_VERTICAL, ARRIVES_HORIZONTAL
 
 
-@njit(nogil=True, cache=True, inline="never")
+@inner
 def _edge_before(edges: Any, words: Any, j: int) -> int:
     """The largest index below ``j`` with a non-zero byte in ``edges``; -1 when there is none."""
     if j == 0:
@@ -69,7 +69,7 @@ def _edge_before(edges: Any, words: Any, j: int) -> int:
     return (w << 3) + ((63 - leading_zeros(word)) >> 3)
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _classify(above: Any, below: Any, up: Any, down: Any, code: Any) -> None:
     """Fill ``down`` (vertical edges of the row below) and ``code`` per lattice vertex.
 
@@ -88,7 +88,13 @@ def _classify(above: Any, below: Any, up: Any, down: Any, code: Any) -> None:
         code[j] = all_four * bends
 
 
-@njit(nogil=True, cache=True)
+@inner
+def _add(rec: Any, k: int, pos: int, following: int, own: int) -> None:
+    """Write a record; a corner whose successor isn't known yet gets it later."""
+    rec[k, POS], rec[k, NEXT], rec[k, OWN], rec[k, RING] = pos, following, own, NONE
+
+
+@kernel
 def link_corners(p: Any, nodata: Any, straight: bool, rec: Any, row_owner: Any) -> int:
     """Link the corners of one tile.
 
@@ -143,60 +149,40 @@ def link_corners(p: Any, nodata: Any, straight: bool, rec: Any, row_owner: Any) 
                 if code == 10:  # d alone
                     if above[j] != nodata:
                         q = _edge_before(down, words, j)
-                        rec[k, POS] = pos | _H
-                        rec[k, OWN] = to_north[q] if q >= 0 else LEFT - i
-                        rec[k, RING] = NONE
+                        _add(rec, k, pos | _H, NONE, to_north[q] if q >= 0 else LEFT - i)
                         to_west = to_south[j] = k
                         k += 1
                     if below[j + 1] != nodata:
-                        rec[k, POS] = pos | _V
-                        rec[k, OWN] = NONE
-                        rec[k, RING] = NONE
+                        _add(rec, k, pos | _V, NONE, NONE)
                         to_east = to_north[j] = k
                         k += 1
                 elif code == 6:  # c alone
                     if above[j] != nodata:
-                        rec[k, POS] = pos | _V
-                        rec[k, NEXT] = old_west
-                        rec[k, OWN] = NONE
-                        rec[k, RING] = NONE
+                        _add(rec, k, pos | _V, old_west, NONE)
                         to_north[j] = k
                         k += 1
                     if below[j] != nodata:
-                        rec[k, POS] = pos | _H
-                        rec[k, OWN] = NONE
-                        rec[k, RING] = NONE
+                        _add(rec, k, pos | _H, NONE, NONE)
                         rec[old_east, NEXT] = k
                         to_south[j] = k
                         k += 1
                 elif code == 9:  # b alone
                     if above[j] != nodata:
-                        rec[k, POS] = pos | _V
-                        rec[k, OWN] = NONE
-                        rec[k, RING] = NONE
+                        _add(rec, k, pos | _V, NONE, NONE)
                         rec[old_south, NEXT] = k
                         to_east = k
                         k += 1
                     if above[j + 1] != nodata:
-                        rec[k, POS] = pos | _H
-                        rec[k, NEXT] = old_north
-                        rec[k, OWN] = NONE
-                        rec[k, RING] = NONE
+                        _add(rec, k, pos | _H, old_north, NONE)
                         to_west = k
                         k += 1
                 elif code == 5:  # a alone
                     if above[j] != nodata:
-                        rec[k, POS] = pos | _V
-                        rec[k, NEXT] = old_west
-                        rec[k, OWN] = NONE
-                        rec[k, RING] = NONE
+                        _add(rec, k, pos | _V, old_west, NONE)
                         rec[old_south, NEXT] = k
                         k += 1
                     if above[j + 1] != nodata:
-                        rec[k, POS] = pos | _H
-                        rec[k, NEXT] = old_north
-                        rec[k, OWN] = NONE
-                        rec[k, RING] = NONE
+                        _add(rec, k, pos | _H, old_north, NONE)
                         rec[old_east, NEXT] = k
                         k += 1
                 else:
@@ -207,16 +193,11 @@ def link_corners(p: Any, nodata: Any, straight: bool, rec: Any, row_owner: Any) 
                     if code == 15:
                         same_ad, same_bc = a == d, b == c
                     if (code & np.uint64(5)) == np.uint64(5) and a != nodata:
-                        rec[k, POS] = pos | _V | (PAIR_FIRST if same_ad else 0)
-                        rec[k, NEXT] = old_west
-                        rec[k, OWN] = NONE
-                        rec[k, RING] = NONE
+                        _add(rec, k, pos | _V | (PAIR_FIRST if same_ad else 0), old_west, NONE)
                         rec[old_south, NEXT] = k
                         k += 1
                     if (code & np.uint64(10)) == np.uint64(10) and d != nodata:
-                        rec[k, POS] = pos | _V | (PAIR_SECOND if same_ad else 0)
-                        rec[k, OWN] = NONE
-                        rec[k, RING] = NONE
+                        _add(rec, k, pos | _V | (PAIR_SECOND if same_ad else 0), NONE, NONE)
                         to_east = to_north[j] = k
                         k += 1
                     if (code & np.uint64(9)) == np.uint64(9) and b != nodata:
@@ -230,20 +211,16 @@ def link_corners(p: Any, nodata: Any, straight: bool, rec: Any, row_owner: Any) 
                         to_west = k
                         k += 1
                     if (code & np.uint64(6)) == np.uint64(6) and c != nodata:
-                        rec[k, POS] = pos | _H | (PAIR_SECOND if same_bc else 0)
-                        rec[k, OWN] = NONE
-                        rec[k, RING] = NONE
+                        _add(rec, k, pos | _H | (PAIR_SECOND if same_bc else 0), NONE, NONE)
                         rec[old_east, NEXT] = k
                         to_south[j] = k
                         k += 1
                     if straight and code != 15:
                         side = d
-                        if code == 14 or code == 11:
+                        if code in {14, 11}:
                             side = a
                         if side != nodata:
-                            rec[k, POS] = pos
-                            rec[k, OWN] = NONE
-                            rec[k, RING] = NONE
+                            _add(rec, k, pos, NONE, NONE)
                             if code == 14:  # a and b are one
                                 rec[k, NEXT] = old_west
                                 to_west = k

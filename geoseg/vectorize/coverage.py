@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -93,7 +94,7 @@ class Coverage:
             return
         first = rings[table[:, col.PIECE_HEAD], 0] // _CHUNK_VERTICES
         edges = [*np.flatnonzero(np.diff(first, prepend=-1)).tolist(), len(table)]
-        yield from zip(edges[:-1], edges[1:], strict=True)
+        yield from itertools.pairwise(edges)
 
     def _release(self) -> None:
         for table in (self._xy, self._rings, self._table, self._keep):

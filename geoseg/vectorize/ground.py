@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 from affine import Affine
-from numba import njit
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 
 from geoseg.vectorize.columns import PIECE_HEAD, PIECE_TAIL
+from geoseg.vectorize.compiled import inner, kernel
 from geoseg.vectorize.intrinsics import load_i64
 from geoseg.vectorize.merge import Rings
 
@@ -95,7 +95,9 @@ class Ground:
                 ]
             )
 
-        middle = surface(cols / 2 + np.array([-0.5, 0.5, 0, 0]), rows / 2 + np.array([0, 0, -0.5, 0.5]))
+        middle = surface(
+            cols / 2 + np.array([-0.5, 0.5, 0, 0]), rows / 2 + np.array([0, 0, -0.5, 0.5])
+        )
         if not np.isfinite(middle).all():
             return None
         pixel = [float(np.linalg.norm(middle[:, i] - middle[:, i + 1])) for i in (0, 2)]
@@ -170,7 +172,7 @@ def _cheb2poly(c: Coefficients) -> Coefficients:
     return np.asarray(chebyshev.cheb2poly(c))
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _at(c: Any, s: float, t: float) -> float:
     total = 0.0
     for i in range(c.shape[0] - 1, -1, -1):
@@ -181,7 +183,7 @@ def _at(c: Any, s: float, t: float) -> float:
     return total
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _measure(rings: Any, polygons: Any, order: Any, metric: Any, out: Any) -> None:
     """Fill ``out`` (n, 2) with area and perimeter of the polygons ``order``."""
     address, count = rings

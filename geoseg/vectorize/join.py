@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from geoseg.vectorize.columns import (
     HOLE_HEAD,
@@ -40,12 +39,13 @@ from geoseg.vectorize.columns import (
     XMAX,
     XMIN,
 )
+from geoseg.vectorize.compiled import inner, kernel
 from geoseg.vectorize.trace import ARC
 
 __all__ = ["adopt_left", "give_holes", "join_arcs", "shift"]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def shift(arcs: Any, pairs: Any, pieces: Any, holes: Any, rest: Any) -> None:
     """Renumber one part's tables in place for a place behind others.
 
@@ -64,7 +64,9 @@ def shift(arcs: Any, pairs: Any, pieces: Any, holes: Any, rest: Any) -> None:
         ):
             if arcs[a, column] >= 0:
                 arcs[a, column] += base
-    pairs += arc
+    for i in range(pairs.shape[0]):
+        pairs[i, 0] += arc
+        pairs[i, 1] += arc
     for i in range(pieces.shape[0]):
         pieces[i, OFFSET] += xy
         if pieces[i, NEXT_PIECE] >= 0:
@@ -82,7 +84,7 @@ def shift(arcs: Any, pairs: Any, pieces: Any, holes: Any, rest: Any) -> None:
             left[i, LEFT_TAIL] += hole
 
 
-@njit(nogil=True, cache=True)
+@inner
 def give_holes(arc: Any, head: int, tail: int, holes: Any) -> None:
     """Put the list of holes ``head`` to ``tail`` in front of an arc's or ring's."""
     if head == NONE:
@@ -93,7 +95,7 @@ def give_holes(arc: Any, head: int, tail: int, holes: Any) -> None:
     arc[HOLE_HEAD] = head
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def adopt_left(arcs: Any, first: int, last: int, left: Any, rest: Any) -> Any:
     """Resolve what a part left to the owners of its left neighbour's rows.
 
@@ -124,12 +126,13 @@ def adopt_left(arcs: Any, first: int, last: int, left: Any, rest: Any) -> Any:
                 arcs[owner, PIXELS + c] += left[i, LEFT_SUMS + c]
             give_holes(arcs[owner], left[i, LEFT_HEAD], left[i, LEFT_TAIL], holes)
         else:
-            kept[n] = left[i]
+            for c in range(LEFT_WIDTH):
+                kept[n, c] = left[i, c]
             n += 1
-    return kept[:n].copy()
+    return kept[:n]
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _successors(arcs: Any) -> Any:
     """The arc that follows each arc; NONE where its continuation isn't here."""
     n = arcs.shape[0]
@@ -137,7 +140,9 @@ def _successors(arcs: Any) -> Any:
     while (1 << bits) < 2 * n:
         bits += 1
     mask, down = (1 << bits) - 1, np.uint64(64 - bits)
-    slots = np.full(1 << bits, NONE, np.int64)
+    slots = np.empty(1 << bits, np.int64)
+    for s in range(slots.size):
+        slots[s] = NONE
     spread = np.uint64(0x9E3779B97F4A7C15)
     for a in range(n):
         if arcs[a, IN] != NONE:
@@ -156,12 +161,14 @@ def _successors(arcs: Any) -> Any:
     return following
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _chains(following: Any) -> Any:
     """First arc of every chain and closed cycle, chain of every arc; open chains come first."""
     n = following.size
-    chain, firsts = np.full(n, NONE, np.int64), np.empty(n, np.int64)
+    chain, firsts = np.empty(n, np.int64), np.empty(n, np.int64)
     has_previous = np.zeros(n, np.uint8)
+    for a in range(n):
+        chain[a] = NONE
     for a in range(n):
         if following[a] != NONE:
             has_previous[following[a]] = 1
@@ -180,7 +187,7 @@ def _chains(following: Any) -> Any:
     return firsts[:m], chain, n_open
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _append(whole: Any, arc: Any, pieces: Any, holes: Any) -> None:
     """Continue an arc or ring with the next arc."""
     if arc[PIECE_HEAD] != NONE:
@@ -198,15 +205,17 @@ def _append(whole: Any, arc: Any, pieces: Any, holes: Any) -> None:
     give_holes(whole, arc[HOLE_HEAD], arc[HOLE_TAIL], holes)
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _blank(row: Any) -> None:
-    row[:] = NONE
-    row[PIXELS : PIXELS + 3] = 0
+    for c in range(WIDTH):
+        row[c] = NONE
+    for c in range(3):
+        row[PIXELS + c] = 0
     row[MINKEY] = row[XMIN] = NO_KEY
     row[LABEL] = 0
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _owner(code: int, where: Any, rings: Any, roots: Any) -> int:
     """Whose region: an outer ring, ``ARC | arc``, ``LEFT - row`` or NONE."""
     start = code
@@ -228,7 +237,7 @@ def _owner(code: int, where: Any, rings: Any, roots: Any) -> int:
     return code
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def join_arcs(arcs: Any, pairs: Any, pieces: Any, holes: Any, rows: Any) -> Any:
     """Join all that can be joined.
 
@@ -285,10 +294,9 @@ def join_arcs(arcs: Any, pairs: Any, pieces: Any, holes: Any, rows: Any) -> Any:
             a = b
         if c < n_open:
             m += 1
-    roots = np.full(rings.shape[0], NO_KEY, np.int64)
+    roots = np.empty(rings.shape[0], np.int64)
     for r in range(roots.size):
-        if rings[r, PIXELS] > 0:
-            roots[r] = r
+        roots[r] = r if rings[r, PIXELS] > 0 else NO_KEY
     for r in range(roots.size):
         if roots[r] == NO_KEY:
             roots[r] = _owner(rings[r, OWNER], where, rings, roots)
@@ -300,4 +308,4 @@ def join_arcs(arcs: Any, pairs: Any, pieces: Any, holes: Any, rows: Any) -> Any:
         rows[i] = code & ~ARC if code >= ARC else (NONE if code >= 0 else code)
     for i in range(n_pairs):
         undecided[i, 0], undecided[i, 1] = where[undecided[i, 0]], where[undecided[i, 1]]
-    return joined[:m], undecided[:n_pairs].copy(), rings, roots
+    return joined[:m], undecided[:n_pairs], rings, roots

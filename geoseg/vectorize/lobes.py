@@ -14,9 +14,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from geoseg.vectorize.columns import PIECE_HEAD, PIECE_TAIL
+from geoseg.vectorize.compiled import inner, kernel
 
 __all__ = ["build_set", "keep_vertices"]
 
@@ -24,7 +24,7 @@ _BRUTE = 24
 """Rings of polygons up to this many vertices are searched without an index."""
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _mix(value: int) -> int:
     """A well-spread hash of an int64 (the finalizer of SplitMix64)."""
     z = np.uint64(value) + np.uint64(0x9E3779B97F4A7C15)
@@ -33,7 +33,7 @@ def _mix(value: int) -> int:
     return np.int64(z ^ (z >> np.uint64(31)))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def build_set(keys: Any) -> Any:
     """Hash set of non-zero int64: a table whose size is a power of two, 0 where empty."""
     size = 16
@@ -48,7 +48,7 @@ def build_set(keys: Any) -> Any:
     return table
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _contains(table: Any, key: int) -> bool:
     s = key & (table.size - 1)
     while table[s] != 0:
@@ -58,7 +58,7 @@ def _contains(table: Any, key: int) -> bool:
     return False
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _in_lobe(ax: Any, ay: Any, i: int, j: int, x: int, y: int) -> bool:
     """Whether (x, y) is inside the closed figure of arc vertices i to j and their chord."""
     inside = False
@@ -75,7 +75,7 @@ def _in_lobe(ax: Any, ay: Any, i: int, j: int, x: int, y: int) -> bool:
     return inside
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _index(xs: Any, ys: Any, n: int, cell: int) -> Any:
     """Vertices bucketed by square cells; cell 0 stands for a polygon that needs none."""
     if cell == 0:
@@ -100,7 +100,7 @@ def _index(xs: Any, ys: Any, n: int, cell: int) -> Any:
     return start, members, (np.int64(x0), np.int64(y0), np.int64(cell), cols, rows)
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _squared_distance(ax: Any, ay: Any, ends: Any, point: Any) -> float:
     """Squared distance of a point to the chord between two arc vertices, in tolerances."""
     i, j, sx, sy = ends
@@ -114,7 +114,7 @@ def _squared_distance(ax: Any, ay: Any, ends: Any, point: Any) -> float:
     return ex * ex + ey * ey
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _is_in_way(arc: Any, chord: Any, vertices: Any, v: int) -> bool:
     """Whether vertex ``v`` of the polygon lies in the lobe of a chord of the arc."""
     ax, ay = arc
@@ -130,7 +130,7 @@ def _is_in_way(arc: Any, chord: Any, vertices: Any, v: int) -> bool:
     return _in_lobe(ax, ay, i, j, x, y)
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _lobe_is_free(arc: Any, chord: Any, vertices: Any, index: Any) -> bool:
     """Whether no other vertex of the polygon lies in the lobe of a chord.
 
@@ -144,7 +144,7 @@ def _lobe_is_free(arc: Any, chord: Any, vertices: Any, index: Any) -> bool:
     ax, ay = arc
     i, j = chord[0], chord[1]
     xs, ys, _ = vertices
-    start, members, (x0, y0, cell, cols, rows) = index
+    start, members, (x0, y0, cell, cols, _rows) = index
     low_x, high_x = ax[i : j + 1].min(), ax[i : j + 1].max()
     low_y, high_y = ay[i : j + 1].min(), ay[i : j + 1].max()
     if members.size == 0:
@@ -164,7 +164,7 @@ def _lobe_is_free(arc: Any, chord: Any, vertices: Any, index: Any) -> bool:
     return True
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _farthest(ax: Any, ay: Any, chord: Any, among: Any) -> tuple[int, float]:
     """The first vertex inside ``among`` farthest from a chord, and its squared distance."""
     best, at = -1.0, among[0]
@@ -175,7 +175,7 @@ def _farthest(ax: Any, ay: Any, chord: Any, among: Any) -> tuple[int, float]:
     return at, best
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _chord_key(ax: Any, ay: Any, i: int, j: int) -> int:
     key = _mix((np.int64(ay[i]) << 32) | ax[i])
     key = _mix(key ^ ((np.int64(ay[j]) << 32) | ax[j]))
@@ -183,7 +183,7 @@ def _chord_key(ax: Any, ay: Any, i: int, j: int) -> int:
     return key if key != 0 else 1
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _simplify_arc(ax: Any, ay: Any, inner: bool, how: Any, work: Any) -> None:
     """Mark the vertices of an arc to keep; list chords that must not be.
 
@@ -241,7 +241,7 @@ def _simplify_arc(ax: Any, ay: Any, inner: bool, how: Any, work: Any) -> None:
             depth += 2
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _is_forward(xs: Any, ys: Any, s: int, n: int, a: int, m: int) -> bool:
     """Whether the canonical order of the arc of m vertices from vertex a of a ring is the ring's.
 
@@ -256,7 +256,7 @@ def _is_forward(xs: Any, ys: Any, s: int, n: int, a: int, m: int) -> bool:
     return bool(xs[first] <= xs[last])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def keep_vertices(xy: Any, rings: Any, polygons: Any, how: Any, keep: Any) -> Any:
     """Mark which vertices of polygons to keep.
 
@@ -348,4 +348,4 @@ def keep_vertices(xy: Any, rings: Any, polygons: Any, how: Any, keep: Any) -> An
         for r in range(first, first + polygons[q, PIECE_TAIL]):
             keep[start[r] : start[r] + count[r]] = kept[s : s + count[r]]
             s += count[r]
-    return found[1 : found[0] + 1].copy()
+    return found[1 : found[0] + 1]

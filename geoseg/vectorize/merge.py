@@ -7,6 +7,7 @@ strips from top to bottom and keeps in memory only what is still open; what of t
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +25,16 @@ from geoseg.vectorize.parts import collect_polygons, open_part
 from geoseg.vectorize.spill import Growing
 from geoseg.vectorize.trace import cut_arcs, find_roots, walk
 
-__all__ = ["BlockArcs", "Frontier", "Polygons", "Rings", "Tile", "merge", "trace_tile", "trace_tiles"]
+__all__ = [
+    "BlockArcs",
+    "Frontier",
+    "Polygons",
+    "Rings",
+    "Tile",
+    "merge",
+    "trace_tile",
+    "trace_tiles",
+]
 
 Table = NDArray[np.int64]
 
@@ -101,9 +111,7 @@ class Rings:
             addresses.append(part.start * 8 + part.xy.ctypes.data)
             n_rings += len(part.start)
         counts = [part.count for part in parts]
-        return cls(
-            np.concatenate(addresses), np.concatenate(counts), np.concatenate(tables), parts
-        )
+        return cls(np.concatenate(addresses), np.concatenate(counts), np.concatenate(tables), parts)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -164,7 +172,7 @@ class Tile:
 
 
 def _records(size: int) -> NDArray[np.int32]:
-    """This thread's record table: fresh memory for every tile would cost more than tracing."""
+    """Record table of this thread: fresh memory for every tile would cost more than tracing."""
     table: NDArray[np.int32] | None = getattr(_scratch, "records", None)
     if table is None or len(table) < size:
         table = np.empty((size, 4), np.int32)
@@ -252,9 +260,7 @@ class _Merger:
     def join(self, rows: Table) -> tuple[Polygons, Table]:
         """Join what fits; finished polygons, and what belongs to owners on the left."""
         pieces, holes = self.pieces.data, self.holes.data
-        self.arcs, self.pairs, rings, roots = join_arcs(
-            self.arcs, self.pairs, pieces, holes, rows
-        )
+        self.arcs, self.pairs, rings, roots = join_arcs(self.arcs, self.pairs, pieces, holes, rows)
         at = len(self.xy)
         self.xy.resize(at + ring_vertices(rings, pieces))
         gather_rings(rings, pieces, self.xy.data, at)
@@ -264,7 +270,6 @@ class _Merger:
             rings, roots, self.arcs, self.holes.data, n_holes
         )
         return Polygons(self.xy.data, start, count, polygons), left
-
 
     def compact(self, left: Table) -> tuple[Table, Table, NDArray[np.int32]]:
         """Pieces, holes and coordinates that are still alive; arcs and left are renumbered."""
@@ -284,7 +289,7 @@ def _joined_window(parts: Sequence[BlockArcs]) -> tuple[Window, bool]:
         last.col_end - first.col_off,
     )
     beside = last.row_off == first.row_off
-    for a, b in zip(parts[:-1], parts[1:], strict=True):
+    for a, b in itertools.pairwise(parts):
         if beside:
             fits = (b.window.row_off, b.window.height) == (a.window.row_off, a.window.height)
             fits = fits and b.window.col_off == a.window.col_end

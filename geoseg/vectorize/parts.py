@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from geoseg.vectorize.columns import (
     COUNT,
@@ -32,29 +31,52 @@ from geoseg.vectorize.columns import (
     SCORED,
     SCORES,
 )
+from geoseg.vectorize.compiled import inner, kernel
 from geoseg.vectorize.trace import ARC, find_root
 
 __all__ = ["collect_polygons", "open_part", "sort_holes"]
 
 
-@njit(nogil=True, cache=True)
-def sort_holes(keys: Any, start: Any, count: Any) -> None:
-    """Sort the holes of one polygon by their key; mostly they are nearly sorted."""
-    n = keys.size
-    if n > 32:
-        order = np.argsort(keys)
-        keys[:], start[:], count[:] = keys[order], start[order], count[order]
-        return
-    for i in range(1, n):
-        key, s, c = keys[i], start[i], count[i]
+@inner
+def _swap(keys: Any, start: Any, count: Any, i: int, j: int) -> None:
+    keys[i], keys[j] = keys[j], keys[i]
+    start[i], start[j] = start[j], start[i]
+    count[i], count[j] = count[j], count[i]
+
+
+@inner
+def sort_holes(keys: Any, start: Any, count: Any, first: int, last: int) -> None:
+    """Sort the holes ``first`` to ``last`` of one polygon by key, nearly sorted ones quickly."""
+    steps = 0
+    for i in range(first + 1, last):
         j = i
-        while j > 0 and keys[j - 1] > key:
-            keys[j], start[j], count[j] = keys[j - 1], start[j - 1], count[j - 1]
+        while j > first and keys[j - 1] > keys[j]:
+            _swap(keys, start, count, j - 1, j)
             j -= 1
-        keys[j], start[j], count[j] = key, s, c
+            steps += 1
+        if steps > 16 * (last - first):
+            break
+    else:
+        return
+    # heap sort: no order is slow
+    n = last - first
+    for step in range(n + n // 2):
+        top, end = n // 2 - 1 - step, n
+        if top < 0:
+            end = n + n // 2 - 1 - step
+            top = 0
+            _swap(keys, start, count, first, first + end)
+        while 2 * top + 1 < end:
+            child = 2 * top + 1
+            if child + 1 < end and keys[first + child + 1] > keys[first + child]:
+                child += 1
+            if keys[first + top] >= keys[first + child]:
+                break
+            _swap(keys, start, count, first + top, first + child)
+            top = child
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def collect_polygons(rings: Any, roots: Any) -> Any:
     """Outer rings with their holes behind them.
 
@@ -82,7 +104,8 @@ def collect_polygons(rings: Any, roots: Any) -> Any:
     m, at = 0, 0
     for r in range(n - 1, -1, -1):
         if roots[r] == r:
-            polygons[m] = rings[r, :POLYGON_WIDTH]
+            for c in range(POLYGON_WIDTH):
+                polygons[m, c] = rings[r, c]
             start[at], count[at], keys[at] = rings[r, PIECE_HEAD], rings[r, PIECE_TAIL], NONE
             polygons[m, PIECE_HEAD], polygons[m, PIECE_TAIL] = at, place[r]
             at += place[r]
@@ -95,7 +118,11 @@ def collect_polygons(rings: Any, roots: Any) -> Any:
         if root != r and 0 <= root < ARC:
             t = place[root] & 0xFFFFFFFF
             place[root] += 1
-            start[t], count[t], keys[t] = rings[r, PIECE_HEAD], rings[r, PIECE_TAIL], rings[r, MAXKEY]
+            start[t], count[t], keys[t] = (
+                rings[r, PIECE_HEAD],
+                rings[r, PIECE_TAIL],
+                rings[r, MAXKEY],
+            )
             outer = polygons[place[root] >> 32]
             outer[PIXELS] += rings[r, PIXELS]
             outer[SCORES] += rings[r, SCORES]
@@ -103,11 +130,11 @@ def collect_polygons(rings: Any, roots: Any) -> Any:
     for q in range(n_outer):
         s, e = polygons[q, PIECE_HEAD] + 1, polygons[q, PIECE_HEAD] + polygons[q, PIECE_TAIL]
         if e - s > 1:
-            sort_holes(keys[s:e], start[s:e], count[s:e])
+            sort_holes(keys, start, count, s, e)
     return start, count, polygons
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _to_arc(code: int, y0: int) -> int:
     """An owner as the open part knows it: an arc, ``LEFT - row`` of the scene, or NONE."""
     if code >= ARC:
@@ -117,7 +144,7 @@ def _to_arc(code: int, y0: int) -> int:
     return NONE
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def open_part(rings: Any, roots: Any, xy: Any, arcs: Any, arc_xy: Any, rest: Any) -> Any:
     """Finish the tables of the open part.
 
@@ -142,7 +169,8 @@ def open_part(rings: Any, roots: Any, xy: Any, arcs: Any, arc_xy: Any, rest: Any
             n_holes += 1
             n_xy += rings[r, PIECE_TAIL]
     open_xy = np.empty((n_xy, 2), np.int32)
-    open_xy[: arc_xy.shape[0]] = arc_xy
+    for v in range(arc_xy.shape[0]):
+        open_xy[v, 0], open_xy[v, 1] = arc_xy[v, 0], arc_xy[v, 1]
     pieces = np.empty((n_arcs, 3), np.int64)
     for a in range(n_arcs):
         pieces[a, OFFSET], pieces[a, COUNT] = arcs[a, PIECE_HEAD], arcs[a, PIECE_TAIL]
@@ -158,7 +186,8 @@ def open_part(rings: Any, roots: Any, xy: Any, arcs: Any, arc_xy: Any, rest: Any
         if 0 <= roots[r] < ARC:
             continue
         s, n = rings[r, PIECE_HEAD], rings[r, PIECE_TAIL]
-        open_xy[at : at + n] = xy[s : s + n]
+        for v in range(n):
+            open_xy[at + v, 0], open_xy[at + v, 1] = xy[s + v, 0], xy[s + v, 1]
         holes[m, OFFSET], holes[m, COUNT], holes[m, HOLE_KEY] = at, n, rings[r, MAXKEY]
         holes[m, NEXT_HOLE] = NONE
         at += n
@@ -195,4 +224,4 @@ def open_part(rings: Any, roots: Any, xy: Any, arcs: Any, arc_xy: Any, rest: Any
                 left[n_left, LEFT_SUMS] = 0
                 left[n_left, LEFT_SUMS + 1], left[n_left, LEFT_SUMS + 2] = total, scored
                 n_left += 1
-    return pieces, holes, open_xy, rows, left[:n_left].copy()
+    return pieces, holes, open_xy, rows, left[:n_left]

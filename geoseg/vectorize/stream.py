@@ -20,7 +20,15 @@ from geoseg.errors import InputError
 from geoseg.vectorize.connect import CornerGroups
 from geoseg.vectorize.coverage import Coverage
 from geoseg.vectorize.ground import Ground
-from geoseg.vectorize.merge import BlockArcs, Frontier, Polygons, Rings, Tile, trace_tile, trace_tiles
+from geoseg.vectorize.merge import (
+    BlockArcs,
+    Frontier,
+    Polygons,
+    Rings,
+    Tile,
+    trace_tile,
+    trace_tiles,
+)
 from geoseg.vectorize.strips import (
     BlockLabels,
     LabelSource,

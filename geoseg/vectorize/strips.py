@@ -142,9 +142,7 @@ def nodata_label(dtype: np.dtype[Any]) -> int:
     return 1 << (8 * dtype.itemsize) if dtype.itemsize < 8 else _NODATA_64
 
 
-def _marks(
-    bits: NDArray[Any], left_out: list[int], trace_nodata: bool
-) -> tuple[Any, int, int]:
+def _marks(bits: NDArray[Any], left_out: list[int], trace_nodata: bool) -> tuple[Any, int, int]:
     """Type to hold the labels, value outside the raster, value of nodata inside it."""
     if not trace_nodata:
         outside = left_out[0] if left_out else _free_value(bits)

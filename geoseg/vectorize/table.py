@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -121,7 +122,7 @@ class Group:
         sizes = wkb_sizes(self.rings, self.order, self.bounds)
         part = np.maximum(np.arange(self.rows) // rows, 0) + (np.cumsum(sizes) // _PART_BYTES)
         edges = [*np.flatnonzero(np.diff(part, prepend=-1)).tolist(), self.rows]
-        for start, end in zip(edges[:-1], edges[1:], strict=True):
+        for start, end in itertools.pairwise(edges):
             if self.bounds is None:
                 yield Group(self.rings, self.order[start:end])
             else:
@@ -158,9 +159,7 @@ def polygon_batch(
     starts = np.arange(len(order) + 1) if bounds is None else bounds
     if bounds is not None and len(bounds) > 1:
         labels = labels[bounds[:-1]]
-        scores, scored, pixels = (
-            np.add.reduceat(v, bounds[:-1]) for v in (scores, scored, pixels)
-        )
+        scores, scored, pixels = (np.add.reduceat(v, bounds[:-1]) for v in (scores, scored, pixels))
         edge = np.logical_or.reduceat(edge, bounds[:-1])
         if area is not None and perimeter is not None:
             area = np.add.reduceat(area, bounds[:-1])

@@ -15,7 +15,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from geoseg.vectorize.columns import (
     HOLE_HEAD,
@@ -38,6 +37,7 @@ from geoseg.vectorize.columns import (
     XMAX,
     XMIN,
 )
+from geoseg.vectorize.compiled import inner, kernel
 from geoseg.vectorize.corners import NEXT, NODE, OWN, PAIR_FIRST, POS, RING
 
 __all__ = ["ARC", "cut_arcs", "find_root", "find_roots", "rotate", "walk"]
@@ -47,7 +47,7 @@ _PAIR = 24
 _ON_PATH = -2  # RING of a record on the path that is being walked is _ON_PATH - its place
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _emit(path: Any, mark: int, rec: Any, geo: Any, xy: Any, row: Any) -> None:
     """Write the corners of ``path`` as coordinates and sum them into one table row."""
     y0, x0, p, table = geo
@@ -88,21 +88,26 @@ def _emit(path: Any, mark: int, rec: Any, geo: Any, xy: Any, row: Any) -> None:
     row[MAXKEY] = ((y + y0) << 32) | (x + x0)
 
 
-@njit(nogil=True, cache=True)
+@inner
 def rotate(xy: Any, key: int) -> None:
     """Make a ring start at the vertex with ``key`` (y << 32 | x)."""
     at = 0
     while (np.int64(xy[at, 1] >> 2) << 32 | xy[at, 0]) != key:
         at += 1
-    if at:
-        head = xy[:at].copy()
-        n = xy.shape[0]
-        for t in range(n - at):
-            xy[t] = xy[t + at]
-        xy[n - at :] = head
+    if at == 0:
+        return
+    # three reversals turn it in place
+    n = xy.shape[0]
+    for first, last in ((0, at - 1), (at, n - 1), (0, n - 1)):
+        low, high = first, last
+        while low < high:
+            xy[low, 0], xy[high, 0] = xy[high, 0], xy[low, 0]
+            xy[low, 1], xy[high, 1] = xy[high, 1], xy[low, 1]
+            low += 1
+            high -= 1
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _unpack(table: Any, n: int) -> None:
     """Split packed score sums (count << 32 + sum, both signed) into their two columns."""
     for i in range(n):
@@ -112,7 +117,7 @@ def _unpack(table: Any, n: int) -> None:
         table[i, SCORED] = (packed - total) >> 32
 
 
-@njit(nogil=True, cache=True)
+@inner
 def _port_key(port: int, geo: Any, h: int, w: int) -> int:
     """Lattice edge and side of a port, the same seen from both tiles."""
     y0, x0 = np.int64(geo[0]), np.int64(geo[1])
@@ -123,7 +128,7 @@ def _port_key(port: int, geo: Any, h: int, w: int) -> int:
     return ((y0 + i + 1) << 34) | ((x0 + (0 if which < 2 else w)) << 2) | (2 + (which & 1))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def walk(p: Any, table: Any, origin: Any, rec: Any, n_rec: int) -> Any:
     """Closed rings of a tile with linked corners, and the paths of its open arcs.
 
@@ -200,7 +205,7 @@ def walk(p: Any, table: Any, origin: Any, rec: Any, n_rec: int) -> Any:
     return rings[:n_rings], xy, ends, on_arcs
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def cut_arcs(p: Any, table: Any, origin: Any, rec: Any, ends: Any, on_arcs: Any) -> Any:
     """Arcs cut where they touch another arc at a vertex: whether to swap there, the merge knows.
 
@@ -230,9 +235,7 @@ def cut_arcs(p: Any, table: Any, origin: Any, rec: Any, ends: Any, on_arcs: Any)
             if not at_end:
                 k = on_arcs[t]
                 pos = rec[k, POS]
-                cut = (pos & _PAIR) != 0 and rec[
-                    k + 1 if pos & PAIR_FIRST else k - 1, RING
-                ] >= ARC
+                cut = (pos & _PAIR) != 0 and rec[k + 1 if pos & PAIR_FIRST else k - 1, RING] >= ARC
                 t += 1
             if at_end or cut:
                 _emit(on_arcs[start:t], ARC | a, rec, geo, xy[start:], arcs[a])
@@ -265,7 +268,7 @@ def cut_arcs(p: Any, table: Any, origin: Any, rec: Any, ends: Any, on_arcs: Any)
     return arcs, pairs, xy
 
 
-@njit(nogil=True, cache=True)
+@inner
 def find_root(code: int, rec: Any, rings: Any, roots: Any) -> int:
     """Whose region the ring of a record bounds: outer ring, ``ARC | arc``, LEFT or NONE."""
     start = code
@@ -285,13 +288,12 @@ def find_root(code: int, rec: Any, rings: Any, roots: Any) -> int:
     return code
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def find_roots(rec: Any, rings: Any) -> Any:
     """Per closed ring: itself if it is an outer one, else the region that it is a hole of."""
-    roots = np.full(rings.shape[0], NO_KEY, np.int64)
+    roots = np.empty(rings.shape[0], np.int64)
     for r in range(rings.shape[0]):
-        if rings[r, PIXELS] > 0:
-            roots[r] = r
+        roots[r] = r if rings[r, PIXELS] > 0 else NO_KEY
     for r in range(rings.shape[0]):
         if roots[r] == NO_KEY:
             roots[r] = find_root(rings[r, OWNER], rec, rings, roots)

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from affine import Affine
-from numba import njit
 from numpy.typing import NDArray
 
 from geoseg.errors import GeosegError
 from geoseg.vectorize.columns import PIECE_HEAD, PIECE_TAIL
+from geoseg.vectorize.compiled import kernel
 from geoseg.vectorize.intrinsics import load_i64, store_f64, store_u32
 from geoseg.vectorize.merge import Rings
 
@@ -22,7 +22,7 @@ _HEAD = 9  # byte order, type, count
 _LARGEST = 2**31 - 1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sizes(count: Any, polygons: Any, groups: Any, out: Any) -> None:
     """Bytes of each group's geometry; see _write for the arguments."""
     order, bounds, multi = groups
@@ -37,7 +37,7 @@ def _sizes(count: Any, polygons: Any, groups: Any, out: Any) -> None:
         out[g] = total
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _write(rings: Any, polygons: Any, groups: Any, place: Any) -> None:
     """Write geometries behind each other.
 
