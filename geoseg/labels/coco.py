@@ -1,0 +1,311 @@
+"""COCO files: instances (JSON) and panoptic (PNG and JSON), with the georeference kept.
+
+Format: cocodataset.org, "Data format". Masks are written as uncompressed run lengths, which
+keep every pixel, holes too; polygons and compressed run lengths are read as well. What COCO
+has no place for is kept under "geoseg" in images and annotations, which other tools pass over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.errors import InputError
+from geoseg.legend import NODATA_CATEGORY, Category, Legend
+
+__all__ = ["LabelImage", "read_coco", "write_coco_instances", "write_coco_panoptic"]
+
+NO_SCORE = 255
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelImage:
+    """Labels of one image, in memory.
+
+    ``category_id`` uint8 (255: none), ``instance_id`` uint32 (0: none), ``score`` uint8
+    levels of 254 (255: none), each (row, col), one score per object; ``transform`` pixel to
+    CRS (a, b, c, d, e, f) and ``crs`` as WKT, None where there is none.
+    """
+
+    file_name: str
+    category_id: NDArray[np.uint8]
+    instance_id: NDArray[np.uint32]
+    score: NDArray[np.uint8] | None = None
+    transform: tuple[float, ...] | None = None
+    crs: str | None = None
+
+
+def write_coco_instances(path: Path, images: Sequence[LabelImage], legend: Legend) -> None:
+    """Things of some images as COCO instances. Stuff has no place there and is left out."""
+    annotations: list[dict[str, Any]] = []
+    for number, image in enumerate(images, 1):
+        for segment in _segments(image):
+            if not legend.by_id(segment["category_id"]).isthing:
+                continue
+            counts = _run_lengths(segment.pop("pixels"), image.category_id.size)
+            size = list(image.category_id.shape)
+            segment["segmentation"] = {"size": size, "counts": counts}
+            annotations.append({"id": len(annotations) + 1, "image_id": number} | segment)
+    _write_json(path, _document(images, legend) | {"annotations": annotations})
+
+
+def write_coco_panoptic(path: Path, images: Sequence[LabelImage], legend: Legend) -> None:
+    """Images as COCO panoptic: ``path`` (JSON), and one PNG each in a folder beside it that is
+    called like ``path`` without its suffix.
+    """
+    folder = path.with_suffix("")
+    folder.mkdir(exist_ok=True)
+    annotations = []
+    for number, image in enumerate(images, 1):
+        segments = list(_segments(image))
+        if len(segments) >= 1 << 24:
+            raise InputError(f"{path}: {len(segments)} segments: COCO's PNGs hold 16,777,215")
+        # (col, row) flat, as _segments counts
+        ids = np.zeros(image.category_id.size, np.uint32)
+        for k, segment in enumerate(segments, 1):
+            ids[segment.pop("pixels")] = k
+            segment["id"] = k
+        name = f"{Path(image.file_name).stem}.png"
+        _write_png(folder / name, ids.reshape(image.category_id.shape[::-1]).T)
+        annotations.append({"image_id": number, "file_name": name, "segments_info": segments})
+    _write_json(path, _document(images, legend) | {"annotations": annotations})
+
+
+def read_coco(path: Path) -> tuple[Legend, Iterator[LabelImage]]:
+    """(legend, images one by one) of a COCO instances or panoptic file.
+
+    In instances files the annotation that comes later lies on top. Crowds count as one
+    object. Raises InputError on what is not COCO.
+    """
+    try:
+        document = json.loads(path.read_text())
+        legend = _read_legend(document["categories"])
+        annotations, images = document["annotations"], document["images"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a COCO file: {error!r}") from error
+    by_image: dict[int, list[dict[str, Any]]] = {}
+    for annotation in annotations:
+        by_image.setdefault(annotation["image_id"], []).append(annotation)
+    panoptic = any("segments_info" in annotation for annotation in annotations)
+
+    def read() -> Iterator[LabelImage]:
+        for image in images:
+            own = by_image.get(image["id"], [])
+            painted = _painted_png(path, own[0]) if panoptic and own else _painted(image, own)
+            yield _label_image(image, *painted)
+
+    return legend, read()
+
+
+def _document(images: Sequence[LabelImage], legend: Legend) -> dict[str, Any]:
+    rows = []
+    for number, image in enumerate(images, 1):
+        height, width = image.category_id.shape
+        row = {"id": number, "file_name": image.file_name, "height": height, "width": width}
+        place = {"transform": image.transform, "crs_wkt": image.crs}
+        rows.append(row | {"geoseg": place})
+    categories = [
+        {
+            "id": c.id,
+            "name": c.name,
+            "supercategory": "",
+            "isthing": int(c.isthing),
+            "color": list(c.rgb),
+        }
+        for c in legend
+    ]
+    return {"info": {"description": legend.name}, "images": rows, "categories": categories}
+
+
+def _segments(image: LabelImage) -> Iterator[dict[str, Any]]:
+    """Each segment with its ``pixels``: sorted places, counted down the columns as COCO does."""
+    category, instance = (a.T.ravel() for a in (image.category_id, image.instance_id))
+    label = category.astype(np.int64) << 32 | instance.astype(np.int64)
+    order = np.argsort(label, kind="stable")
+    starts = np.flatnonzero(np.diff(label[order], prepend=-1))
+    height = image.category_id.shape[0]
+    for pixels in np.split(order, starts[1:]) if len(order) else []:
+        if category[pixels[0]] == NODATA_CATEGORY:
+            continue
+        cols, rows = np.divmod(pixels, height)
+        top, left = int(rows.min()), int(cols.min())
+        yield {
+            "pixels": pixels,
+            "category_id": int(category[pixels[0]]),
+            "area": len(pixels),
+            "bbox": [left, top, int(cols.max()) - left + 1, int(rows.max()) - top + 1],
+            "iscrowd": 0,
+            "geoseg": {"instance_id": int(instance[pixels[0]])},
+        } | _score(image, pixels)
+
+
+def _score(image: LabelImage, pixels: NDArray[np.int64]) -> dict[str, float]:
+    """The score of a segment; nothing where it has none."""
+    if image.score is None:
+        return {}
+    levels = image.score.T.ravel()[pixels]
+    levels = levels[levels != NO_SCORE].astype(np.int64)
+    if not len(levels):
+        return {}
+    return {"score": (2 * int(levels.sum()) + len(levels)) // (2 * len(levels)) / 254}
+
+
+def _run_lengths(pixels: NDArray[np.int64], size: int) -> list[int]:
+    """Lengths of runs of 0 and 1 in turn, 0 first, down the columns."""
+    gaps = np.flatnonzero(np.diff(pixels) != 1)
+    starts = pixels[np.concatenate([[0], gaps + 1])]
+    ends = pixels[np.concatenate([gaps, [len(pixels) - 1]])] + 1
+    edges = np.stack([starts, ends], 1).ravel()
+    return [int(n) for n in np.diff(np.concatenate([[0], edges, [size]]))]
+
+
+def _painted(
+    image: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint32], NDArray[np.uint8]]:
+    shape = int(image["height"]), int(image["width"])
+    category = np.full(shape, NODATA_CATEGORY, np.uint8)
+    instance, score = np.zeros(shape, np.uint32), np.full(shape, NO_SCORE, np.uint8)
+    for number, annotation in enumerate(annotations, 1):
+        mask = _mask(annotation["segmentation"], shape)
+        category[mask] = annotation["category_id"]
+        instance[mask] = annotation.get("geoseg", {}).get("instance_id", number)
+        score[mask] = _level(annotation)
+    return category, instance, score
+
+
+def _painted_png(
+    path: Path, annotation: Mapping[str, Any]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint32], NDArray[np.uint8]]:
+    ids = _read_png(path.with_suffix("") / annotation["file_name"])
+    segments = annotation["segments_info"]
+    keys = np.array([s["id"] for s in segments], np.int64)
+    order = np.argsort(keys)
+    place = np.searchsorted(keys[order], ids)
+    known = np.isin(ids, keys)
+    at = np.where(known, order[np.minimum(place, max(len(keys) - 1, 0))] if len(keys) else 0, -1)
+    category = np.array([*(s["category_id"] for s in segments), NODATA_CATEGORY], np.uint8)
+    numbers = [s.get("geoseg", {}).get("instance_id", s["id"]) for s in segments]
+    score = np.array([*(_level(s) for s in segments), NO_SCORE], np.uint8)
+    return category[at], np.array([*numbers, 0], np.uint32)[at], score[at]
+
+
+def _label_image(
+    image: Mapping[str, Any],
+    category: NDArray[np.uint8],
+    instance: NDArray[np.uint32],
+    score: NDArray[np.uint8],
+) -> LabelImage:
+    place = image.get("geoseg", {})
+    transform = place.get("transform")
+    return LabelImage(
+        file_name=str(image["file_name"]),
+        category_id=category,
+        instance_id=instance,
+        score=score,
+        transform=None if transform is None else tuple(transform),
+        crs=place.get("crs_wkt"),
+    )
+
+
+def _level(annotation: Mapping[str, Any]) -> int:
+    score = annotation.get("score")
+    return NO_SCORE if score is None else int(np.floor(float(score) * 254 + 0.5))
+
+
+def _mask(segmentation: Any, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Polygons, run lengths or compressed run lengths as a mask (row, col)."""
+    if isinstance(segmentation, list):
+        from rasterio.features import rasterize
+
+        rings = [np.reshape(ring, (-1, 2)) for ring in segmentation if len(ring) >= 6]
+        shapes = [{"type": "Polygon", "coordinates": [ring.tolist()]} for ring in rings]
+        if not shapes:
+            return np.zeros(shape, bool)
+        return rasterize(shapes, shape).astype(bool)
+    counts = segmentation["counts"]
+    runs = _decoded(counts) if isinstance(counts, str) else list(counts)
+    values = np.arange(len(runs)) % 2 == 1
+    flat = np.repeat(values, runs)
+    return flat.reshape(shape[::-1]).T
+
+
+def _decoded(text: str) -> list[int]:
+    """COCO's compressed run lengths: five bits a character, runs as steps from two before."""
+    runs: list[int] = []
+    at = 0
+    while at < len(text):
+        value, shift, more = 0, 0, True
+        while more:
+            bits = ord(text[at]) - 48
+            value |= (bits & 31) << shift
+            shift += 5
+            more = bool(bits & 32)
+            if not more and bits & 16:
+                value -= 1 << shift
+            at += 1
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+    return runs
+
+
+def _read_legend(rows: Sequence[Mapping[str, Any]]) -> Legend:
+    categories = []
+    for k, row in enumerate(rows):
+        rgb = row.get("color")
+        colour = "#%02x%02x%02x" % tuple(rgb) if rgb else COLOURS[k % len(COLOURS)]  # noqa: UP031
+        name, thing = str(row["name"]), bool(row.get("isthing", 1))
+        categories.append(Category(int(row["id"]), name, colour, thing))
+    return Legend(tuple(categories))
+
+
+def _write_json(path: Path, document: Mapping[str, Any]) -> None:
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_text(json.dumps(document))
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _write_png(path: Path, ids: NDArray[np.uint32]) -> None:
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning
+
+    bands = np.stack([ids & 255, ids >> 8 & 255, ids >> 16]).astype(np.uint8)
+    profile = {"driver": "PNG", "count": 3, "dtype": "uint8"}
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            height, width = ids.shape
+            with rasterio.open(part, "w", height=height, width=width, **profile) as file:
+                file.write(bands)
+            with rasterio.open(part, driver="PNG") as file:
+                if not (file.read() == bands).all():
+                    raise InputError(f"{path}: what was written is not what is read: disk full?")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _read_png(path: Path) -> NDArray[np.int64]:
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path, driver="PNG") as file:
+                red, green, blue = file.read([1, 2, 3]).astype(np.int64)
+    except RasterioIOError as error:
+        raise InputError(f"{path}: can't be read as PNG: {error}") from error
+    ids: NDArray[np.int64] = red + (green << 8) + (blue << 16)
+    return ids
