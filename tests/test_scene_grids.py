@@ -133,6 +133,13 @@ def test_a_fraction_is_weighted_by_area() -> None:
     assert np.allclose(pixels[0, 0], expected, rtol=1e-3)
 
 
+def test_what_lies_beyond_the_edge_weighs_nothing() -> None:
+    array = np.array([[[2, 4, 8, 16, 32]]], "float64")
+    box = GeoBox((1, 3), Affine(20, 0, 499_990, 0, -10, 5_000_000), UTM)
+    pixels, valid = on_grid(scene_of(array), box).read()
+    assert valid.all() and pixels[0, 0].tolist() == [2, 6, 24]
+
+
 def test_finer_is_bilinear_between_centres() -> None:
     array = noise(1, 12, 14, dtype="float32")
     pixels, valid = resampled(scene_of(array), 5).read()

@@ -91,6 +91,7 @@ def test_a_safe_folder_is_one_scene_at_ten_metres(tmp_path: Path, level: str) ->
     pixels, valid = scene.read(bands=scene.band_indices(["B04", "B03"]))
     assert np.array_equal(pixels, np.concatenate([stored["B04"], stored["B03"]]))
     assert valid.sum() == 240 * (240 - 24) and not valid[:, -24:].any()
+    assert np.array_equal(scene.read(bands=[1])[0], stored["B02"])  # from its finest file
     coarse, valid = scene.read(bands=scene.band_indices(["B05"]))
     assert valid.all()
     # four target pixels around a source pixel's centre average to what bilinear says of it

@@ -68,19 +68,20 @@ class Layout:
 
 @contextmanager
 def _opened(source: Source) -> Iterator[DatasetReader]:
-    dataset = _open(source)
-    try:
+    # what is asked of a dataset may open more files: overviews, masks
+    with rasterio.Env(**_options(source)), _open(source) as dataset:
         yield dataset
-    finally:
-        dataset.close()
+
+
+def _options(source: Source) -> dict[str, str]:
+    return _GDAL if source.network else _GDAL | _LOCAL_ONLY
 
 
 def _open(source: Source) -> DatasetReader:
-    options = _GDAL if source.network else _GDAL | _LOCAL_ONLY
     drivers = [source.driver] if source.driver else list(DRIVERS)
     path = source.path if source.remote else Path(source.path)
     problem: Exception | None = None
-    with _opening, warnings.catch_warnings(), rasterio.Env(**options):
+    with _opening, warnings.catch_warnings(), rasterio.Env(**_options(source)):
         # a scene without georeference is told to the caller, not to stderr
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         for driver in drivers:
@@ -142,10 +143,9 @@ class FileReader:
         self, bands: Sequence[int], where: RasterioWindow, shape: tuple[int, int]
     ) -> tuple[NDArray[Any], BoolArray]:
         dataset = self._dataset()
-        options = _GDAL if self.source.network else _GDAL | _LOCAL_ONLY
         indexes = [self.layout.image[band] for band in bands]
         try:
-            with rasterio.Env(**options):
+            with rasterio.Env(**_options(self.source)):
                 pixels = dataset.read(indexes, window=where, out_shape=(len(indexes), *shape))
                 valid = np.ones(shape, bool)
                 if self.layout.mask:
