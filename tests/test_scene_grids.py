@@ -22,7 +22,7 @@ from geoseg.scene.arrays import from_array
 from geoseg.scene.mosaic import mosaic
 from geoseg.scene.opening import open_scene
 from geoseg.scene.reader import Scene
-from geoseg.scene.regrid import Warped, on_grid, resampled
+from geoseg.scene.regrid import Warped, gsd_for, on_grid, resampled
 from geoseg.scene.stack import stack
 
 DATA = Path(__file__).parent / "data"
@@ -135,9 +135,10 @@ def test_a_fraction_is_weighted_by_area() -> None:
 
 def test_what_lies_beyond_the_edge_weighs_nothing() -> None:
     array = np.array([[[2, 4, 8, 16, 32]]], "float64")
-    box = GeoBox((1, 3), Affine(20, 0, 499_990, 0, -10, 5_000_000), UTM)
+    box = GeoBox((1, 3), Affine(30, 0, 499_990, 0, -10, 5_000_000), UTM)
     pixels, valid = on_grid(scene_of(array), box).read()
-    assert valid.all() and pixels[0, 0].tolist() == [2, 6, 24]
+    assert valid.tolist() == [[True, True, False]]
+    assert pixels[0, 0, :2].tolist() == [3, 56 / 3]
 
 
 def test_finer_is_bilinear_between_centres() -> None:
@@ -179,6 +180,17 @@ def test_the_same_gsd_is_the_same_scene_and_beyond_four_is_an_error() -> None:
         resampled(scene_of(noise(1, 1, 1)), 25)
     with pytest.raises(SceneError, match="unknown"):
         resampled(from_array(noise(1, 4, 4)), 10)
+
+
+def test_the_gsd_of_a_model() -> None:
+    scene = scene_of(noise(1, 40, 40))
+    for wanted, expected in (
+        (None, None), ((5, 20), None), ((10, 10), None), ((20, 30), 20), ((1, 5), 5),
+        ((10.05, 12), None),
+    ):  # fmt: skip
+        assert gsd_for(scene, wanted) == expected
+    with pytest.raises(SceneError, match="unknown"):
+        gsd_for(from_array(noise(1, 4, 4)), (1, 2))
 
 
 def test_degrees_are_resampled_in_metres() -> None:

@@ -14,7 +14,7 @@ from affine import Affine
 from geoseg.errors import BlockError, SceneError
 from geoseg.grid import Window
 from geoseg.scene.arrays import from_array
-from geoseg.scene.opening import open_scene
+from geoseg.scene.opening import SceneOptions, open_scene, open_scenes
 
 UTM = "EPSG:32632"
 CORNER = (600_000, 5_100_000)
@@ -312,3 +312,29 @@ def test_what_is_no_grid_is_refused() -> None:
     with pytest.raises(SceneError, match="one coordinate"):
         open_scene(good.isel(x=slice(0, 1)))
     assert not open_scene(good.drop_vars(["x", "y"])).georeferenced
+
+
+# several sources at once
+
+
+def test_several_files_become_one_scene_in_one_call(tmp_path: Path) -> None:
+    left, right = noise(2, 30, 30), noise(2, 30, 30, seed=8)
+    write(tmp_path / "a.tif", left, 10)
+    write(tmp_path / "b.tif", right, 10)
+    flags = np.zeros((1, 30, 30), "uint8")
+    flags[0, :6] = 1
+    write(tmp_path / "m.tif", flags, 10)
+    files = [tmp_path / "a.tif", tmp_path / "b.tif"]
+    options = SceneOptions(
+        join="stack", gsd_m=20, bands=["nir=4", "1"], mask=str(tmp_path / "m.tif")
+    )
+    scene = open_scenes(files, options)
+    assert [band.name for band in scene.bands] == ["nir", "1"] and scene.shape == (15, 15)
+    pixels, valid = scene.read()
+    assert not valid[:3].any() and valid[3:].all()
+    means = right[1].reshape(15, 2, 15, 2).mean(axis=(1, 3))
+    assert np.array_equal(pixels[0][3:], np.rint(means)[3:])
+    top = open_scenes(files, SceneOptions(join="mosaic"))
+    assert np.array_equal(top.read()[0], left)
+    with pytest.raises(SceneError, match=r"--stack.*--mosaic"):
+        open_scenes(files, SceneOptions())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,13 +15,16 @@ from geoseg.scene.arrays import from_array, from_xarray
 from geoseg.scene.formats import Access, is_remote
 from geoseg.scene.geotiff import open_file
 from geoseg.scene.masking import masked, open_mask
+from geoseg.scene.mosaic import mosaic
 from geoseg.scene.reader import Scene
+from geoseg.scene.regrid import resampled
 from geoseg.scene.sentinel2 import is_safe, open_safe
+from geoseg.scene.stack import stack
 
 if TYPE_CHECKING:
     from xarray import DataArray
 
-__all__ = ["open_scene", "parse_nodata"]
+__all__ = ["SceneOptions", "open_scene", "open_scenes", "parse_nodata"]
 
 
 def open_scene(
@@ -50,13 +54,56 @@ def open_scene(
 
     """
     access = Access(allow_vrt, allow_network)
-    scene = _open(source, nodata, access)
-    if assume_crs is not None:
-        scene = scene.with_crs(assume_crs)
-    if mask is not None:
-        # before bands are chosen: the band that tells of clouds is seldom one of them
-        scene = masked(scene, *open_mask(scene, mask))
-    return scene if bands is None else scene.select(bands)
+    options = SceneOptions(
+        bands=bands, nodata=nodata, assume_crs=assume_crs, mask=mask, access=access
+    )
+    return open_scenes([source], options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneOptions:
+    """How several sources become one scene; the rest as in ``open_scene``.
+
+    Attributes:
+        join: ``stack`` (bands of all on one grid) or ``mosaic`` (the first valid pixel wins).
+        grid: that of a stack.
+        gsd_m: metres to resample to; None: as it is.
+
+    """
+
+    join: Literal["stack", "mosaic"] | None = None
+    grid: Literal["first", "finest"] = "first"
+    gsd_m: float | None = None
+    bands: Sequence[str] | None = None
+    nodata: float | Literal["none"] | None = None
+    assume_crs: str | None = None
+    mask: str | Path | Sequence[str] | None = None
+    access: Access = field(default_factory=Access)
+
+
+def open_scenes(sources: Sequence[Any], options: SceneOptions) -> Scene:
+    """One scene of several sources: opened, joined, masked, resampled, bands chosen.
+
+    In this order: masks apply to the joined grid, before resampling; bands are chosen last, as
+    the one that tells of clouds is seldom among them. Raises SceneError.
+    """
+    if len(sources) > 1 and options.join is None:
+        raise SceneError(
+            f"{len(sources)} files: stack their bands (--stack), join them side by side "
+            "(--mosaic), or map them one by one"
+        )
+    scenes = [_open(source, options.nodata, options.access) for source in sources]
+    if options.assume_crs is not None:
+        scenes = [scene.with_crs(options.assume_crs) for scene in scenes]
+    if options.join == "mosaic":
+        scene = mosaic(scenes)
+    else:
+        scene = stack(scenes, grid=options.grid) if len(scenes) != 1 else scenes[0]
+    if options.mask is not None:
+        scene = masked(scene, *open_mask(scene, options.mask))
+    if options.gsd_m is not None:
+        scene = resampled(scene, options.gsd_m)
+    return scene if options.bands is None else scene.select(options.bands)
 
 
 def _open(source: Any, nodata: float | Literal["none"] | None, access: Access) -> Scene:

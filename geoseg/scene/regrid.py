@@ -24,7 +24,7 @@ from geoseg.scene.resample import Axis, Lattice, Method, combine, interpolate, s
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-__all__ = ["MAX_RATIO", "Regridded", "Warped", "locate", "on_grid", "resampled"]
+__all__ = ["MAX_RATIO", "Regridded", "Warped", "gsd_for", "locate", "on_grid", "resampled"]
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
@@ -72,6 +72,24 @@ def resampled(scene: Scene, gsd_m: float) -> Scene:
         raise SceneError(f"{scene.name}: smaller than half a pixel of {gsd_m:g} m")
     affine = scene.geobox.affine * Affine.scale(ratios[1], ratios[0])
     return on_grid(scene, GeoBox((rows, cols), affine, scene.geobox.crs))
+
+
+def gsd_for(scene: Scene, wanted: tuple[float, float] | None) -> float | None:
+    """The GSD to resample to for a model made for ``wanted`` (finest, coarsest) metres.
+
+    None where the scene is within the range (1 % is no difference) or the model takes any.
+    Raises SceneError when the scene's GSD is unknown.
+    """
+    if wanted is None:
+        return None
+    have = scene.gsd_m if scene.georeferenced else None
+    if have is None:
+        raise SceneError(
+            f"{scene.name}: its GSD is unknown, the model wants {wanted[0]:g} to {wanted[1]:g} m: "
+            "give it a CRS or use --gsd scene"
+        )
+    nearest = min(max(have, wanted[0]), wanted[1])
+    return None if abs(nearest / have - 1) <= _SAME else nearest
 
 
 def _whole(ratio: float) -> float:
