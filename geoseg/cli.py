@@ -11,9 +11,11 @@ from geoseg.errors import GeosegError
 
 VERBS = {
     # verb: (module in geoseg.commands, one line for --help)
+    "bundle": ("bundle", "Models on disk: look at one, make one, write one as ONNX."),
     "demo": ("demo", "Map the scene that comes with geoseg: the first map in a minute."),
     "info": ("info", "What a scene is: size, CRS, GSD, bands, nodata, valid share."),
     "map": ("map", "Map a scene with a model: polygons and rasters that open styled in a GIS."),
+    "models": ("models", "What --model accepts: bands, GSD, classes, licence, accuracy."),
     "plan": ("plan", "What a mapping would take: tiles, bytes, memory. Nothing runs."),
     "polygonize": ("polygonize", "A raster of integers, or a map, to polygons: exact, any size."),
     "status": ("status", "How far a job is."),

@@ -5,6 +5,7 @@ What doesn't fit is an error that names both sides; what had to be assumed is a 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -93,6 +94,8 @@ def match_bands(
     if override is not None:
         _check_count(card, override)
         return scene.band_indices(list(override)), []
+    if all(re.fullmatch(r"band_\d+", name) for name in card.bands):
+        return _in_order(card, scene)
     have = [band.name for band in scene.bands]
     keys = [band_key(name) for name in have]
     wanted = [band_key(name) for name in card.bands]
@@ -120,6 +123,17 @@ def match_bands(
             "name the scene's bands in the model's order with --bands, by name or number from 1"
         )
     return tuple(i for i in found if i is not None), warnings
+
+
+def _in_order(card: ModelCard, scene: Scene) -> tuple[tuple[int, ...], list[str]]:
+    """The first bands of a scene, for a model that doesn't say which it wants."""
+    wanted, have = len(card.bands), [band.name for band in scene.bands]
+    if len(have) < wanted:
+        raise ModelError(
+            f"{scene.name}: {card.name} wants {wanted} bands, it has {len(have)}: {', '.join(have)}"
+        )
+    said = f"{card.name} doesn't say which bands it wants: {', '.join(have[:wanted])} are taken"
+    return tuple(range(wanted)), [] if len(have) == wanted else [f"{said}; state others by --bands"]
 
 
 def _check_count(card: ModelCard, override: Sequence[str]) -> None:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from geoseg.errors import ModelError
 
@@ -86,15 +87,34 @@ class Default:
 
 
 class _Fcn(nn.Module):
-    """Torchvision's FCN with a first convolution for any number of bands."""
+    """An encoder at an eighth of the resolution and torchvision's FCN head."""
+
+    def __init__(self, given: Architecture) -> None:
+        super().__init__()
+        from segmentation_models_pytorch.encoders import get_encoder
+        from torchvision.models.segmentation.fcn import FCNHead
+
+        self.encoder = get_encoder(
+            given.encoder, in_channels=given.bands, weights=None, output_stride=8
+        )
+        self.head = FCNHead(self.encoder.out_channels[-1], given.classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(tile, band, row, col) to logits (tile, class, row, col)."""
+        coarse = self.head(self.encoder(x)[-1])  # (tile, class, row / 8, col / 8)
+        return functional.interpolate(
+            coarse, size=x.shape[-2:], mode="bilinear", align_corners=False
+        )
+
+
+class _TorchvisionFcn(nn.Module):
+    """Torchvision's own ``fcn_resnet50`` or ``fcn_resnet101``, for any number of bands."""
 
     def __init__(self, given: Architecture) -> None:
         super().__init__()
         from torchvision.models import segmentation
 
-        maker = getattr(segmentation, f"fcn_{given.encoder}", None)
-        if maker is None:
-            raise ModelError(f"fcn has no encoder {given.encoder!r}: use resnet50 or resnet101")
+        maker = getattr(segmentation, f"fcn_{given.encoder}")
         self.network = maker(weights=None, weights_backbone=None, num_classes=given.classes)
         first = self.network.backbone.conv1
         self.network.backbone.conv1 = nn.Conv2d(
@@ -105,6 +125,12 @@ class _Fcn(nn.Module):
         """(tile, band, row, col) to logits (tile, class, row, col)."""
         logits: Tensor = self.network(x)["out"]
         return logits
+
+
+def _fcn(given: Architecture) -> nn.Module:
+    if given.encoder in ("resnet50", "resnet101"):
+        return _TorchvisionFcn(given)
+    return _Fcn(given)
 
 
 def _smp(class_name: str, **fixed: Any) -> Callable[[Architecture], nn.Module]:
@@ -134,7 +160,7 @@ def _dynamic_world(given: Architecture) -> nn.Module:
 _LITE = "tu-tf_efficientnet_lite0"
 
 ARCHITECTURES: Mapping[str, Default] = {
-    "fcn": Default(build=_Fcn, encoder="resnet50", divisor=8, halo=64),
+    "fcn": Default(build=_fcn, encoder="resnet50", divisor=8, halo=64),
     "unet": Default(build=_smp("Unet"), encoder=_LITE, divisor=32, halo=32),
     "unetplusplus": Default(build=_smp("UnetPlusPlus"), encoder=_LITE, divisor=32, halo=32),
     "deeplabv3plus": Default(

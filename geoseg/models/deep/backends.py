@@ -11,6 +11,7 @@ import logging
 import os
 import tempfile
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,11 @@ Forward = Callable[[Tensor], Tensor]
 """(tile, band, row, col) float32 to logits (tile, class, row, col) float32, same device."""
 
 _log = logging.getLogger("geoseg")
-_ready: dict[tuple[Any, ...], Forward] = {}
+_ready: OrderedDict[tuple[Any, ...], Forward] = OrderedDict()
 _lock = threading.Lock()
+
+KEPT = 16
+"""Networks that a process keeps ready; the one not used for longest goes first."""
 
 
 def forward_of(network: Network, runtime: Runtime, shape: tuple[int, ...]) -> Forward:
@@ -51,6 +55,9 @@ def forward_of(network: Network, runtime: Runtime, shape: tuple[int, ...]) -> Fo
                 "onnxruntime": _open_onnxruntime,
             }
             _ready[key] = openers[runtime.backend](network, runtime, shape)
+            while len(_ready) > KEPT:
+                _ready.popitem(last=False)
+        _ready.move_to_end(key)
         return _ready[key]
 
 

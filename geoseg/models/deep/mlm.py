@@ -16,7 +16,7 @@ from geoseg.models.sentinel2 import WAVELENGTHS_UM, band_key
 __all__ = ["MLM_SCHEMA", "to_item"]
 
 MLM_SCHEMA = "https://stac-extensions.github.io/mlm/v1.5.2/schema.json"
-EO_SCHEMA = "https://stac-extensions.github.io/eo/v2.0.0/schema.json"
+EO_SCHEMA = "https://stac-extensions.github.io/eo/v1.1.0/schema.json"
 
 _TASKS = {
     "semantic": "semantic-segmentation",
@@ -37,6 +37,7 @@ def to_item(
     properties: dict[str, Any] = {
         "datetime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "description": card.summary or card.name,
+        "eo:bands": described,
         "mlm:name": name if re.fullmatch(r"[a-zA-Z].+[a-zA-Z0-9]", name) else f"model-{name}-0",
         "mlm:architecture": str(architecture["name"]),
         "mlm:tasks": [task],
@@ -78,7 +79,6 @@ def to_item(
         "title": "Weights",
         "roles": ["mlm:model", "mlm:weights"],
         "mlm:artifact_type": "safetensors.torch.save_file",
-        "bands": described,
     }
     return {
         "type": "Feature",
@@ -94,7 +94,7 @@ def to_item(
 
 def _band(name: str) -> dict[str, Any]:
     centre = WAVELENGTHS_UM.get(band_key(name))
-    return {"name": name} | ({} if centre is None else {"eo:center_wavelength": centre})
+    return {"name": name} | ({} if centre is None else {"center_wavelength": centre})
 
 
 def _value_scaling(card: ModelCard, bands: int) -> list[dict[str, Any]] | None:
