@@ -17,7 +17,6 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -83,39 +82,14 @@ def combine(
     ``pixels`` (band, row, col) and ``valid`` (row, col) hold the source pixels that the taps
     point at, counted from the same origin. Not valid: 0.
     """
+    from geoseg.scene.kernels import combine_taps
+
     out = np.zeros((len(pixels), len(rows.index), len(cols.index)))
     out_valid = rows.inside[:, None] & cols.inside[None, :]
-    _combine(
+    combine_taps(
         _summable(pixels), valid, rows.index, rows.weight, cols.index, cols.weight, out, out_valid
     )
     return out, out_valid
-
-
-@numba.njit(cache=True, nogil=True)
-def _combine(pixels, valid, row_index, row_weight, col_index, col_weight, out, out_valid):  # type: ignore[no-untyped-def]  # compiled
-    bands = pixels.shape[0]
-    sums = np.zeros(bands)
-    for i in range(out.shape[1]):
-        for j in range(out.shape[2]):
-            if not out_valid[i, j]:
-                continue
-            sums[:] = 0.0
-            known, total = 0.0, 0.0
-            for m in range(row_index.shape[1]):
-                for n in range(col_index.shape[1]):
-                    weight = row_weight[i, m] * col_weight[j, n]
-                    r, c = row_index[i, m], col_index[j, n]
-                    total += weight
-                    # an invalid pixel may hold NaN, which times 0 is NaN
-                    if weight > 0.0 and valid[r, c]:
-                        known += weight
-                        for band in range(bands):
-                            sums[band] += weight * pixels[band, r, c]
-            if known > 0.0 and known * 2.0 >= total:
-                for band in range(bands):
-                    out[band, i, j] = sums[band] / known
-            else:
-                out_valid[i, j] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,82 +121,17 @@ def interpolate(
     ``windows`` are that of the target and that of the source which ``pixels`` (band, row, col)
     and ``valid`` (row, col) hold. Not valid: 0.
     """
+    from geoseg.scene.kernels import interpolate_points
+
     target, source = windows
     out = np.zeros((len(pixels), *target.shape))
     out_valid = np.zeros(target.shape, np.bool_)
     nodes = np.stack([lattice.row, lattice.col])
     origins = (*lattice.first, target.row_off, target.col_off, source.row_off, source.col_off)
-    _interpolate(
+    interpolate_points(
         _summable(pixels), valid, nodes, lattice.step, origins, points_per_side, out, out_valid
     )
     return out, out_valid
-
-
-@numba.njit(cache=True, nogil=True)
-def _interpolate(pixels, valid, nodes, step, origins, points, out, out_valid):  # type: ignore[no-untyped-def]  # compiled
-    first_row, first_col, row_off, col_off, source_row, source_col = origins
-    bands, height, width = pixels.shape
-    per_side = max(points, 1)
-    sums = np.zeros(bands)
-    for i in range(out.shape[1]):
-        for j in range(out.shape[2]):
-            sums[:] = 0.0
-            known = 0.0
-            for m in range(per_side):
-                down = (row_off + i + (m + 0.5) / per_side) / step
-                node_i = math.floor(down)
-                down -= node_i
-                node_i -= first_row
-                for n in range(per_side):
-                    right = (col_off + j + (n + 0.5) / per_side) / step
-                    node_j = math.floor(right)
-                    right -= node_j
-                    node_j -= first_col
-                    # subtracted last: a whole number from a larger one is exact, so that
-                    # no window rounds otherwise
-                    row = _at(nodes[0], node_i, node_j, down, right) - source_row
-                    col = _at(nodes[1], node_i, node_j, down, right) - source_col
-                    # not a number, where a projection has no place for it, is outside, too
-                    if not (0.0 <= row < height and 0.0 <= col < width):
-                        continue
-                    if points == 0:
-                        r, c = int(row), int(col)
-                        if valid[r, c]:
-                            known = 1.0
-                            for band in range(bands):
-                                sums[band] = pixels[band, r, c]
-                        continue
-                    known += _bilinear(pixels, valid, row - 0.5, col - 0.5, sums)
-            if known > 0.0 and known * 2.0 >= per_side * per_side:
-                out_valid[i, j] = True
-                for band in range(bands):
-                    out[band, i, j] = sums[band] / known
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
-def _at(nodes, i, j, down, right):  # type: ignore[no-untyped-def]  # compiled
-    top = nodes[i, j] * (1.0 - right) + nodes[i, j + 1] * right
-    low = nodes[i + 1, j] * (1.0 - right) + nodes[i + 1, j + 1] * right
-    return top * (1.0 - down) + low * down
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
-def _bilinear(pixels, valid, row, col, sums):  # type: ignore[no-untyped-def]  # compiled
-    """Add a point's four pixels to ``sums``; returns the weight of the valid ones."""
-    bands, height, width = pixels.shape
-    top, left = math.floor(row), math.floor(col)
-    known = 0.0
-    for m in range(2):
-        row_weight = row - top if m else 1.0 - (row - top)
-        r = min(max(top + m, 0), height - 1)
-        for n in range(2):
-            weight = row_weight * (col - left if n else 1.0 - (col - left))
-            c = min(max(left + n, 0), width - 1)
-            if weight > 0.0 and valid[r, c]:
-                known += weight
-                for band in range(bands):
-                    sums[band] += weight * pixels[band, r, c]
-    return known
 
 
 def _summable(pixels: NDArray[Any]) -> NDArray[Any]:
