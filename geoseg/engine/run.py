@@ -306,7 +306,9 @@ def _outcome(future: Future) -> Outcome | Exception:
         return _WorkerDied("its worker ended without a word (out of memory, or a crash)")
     if isinstance(error, GeosegError):
         return error
-    assert error is not None
+    if error is None:
+        # it was lost between being announced and being asked for
+        return _WorkerDied("its result went with its worker")
     raise error
 
 
