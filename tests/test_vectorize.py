@@ -224,6 +224,22 @@ def test_simplified_coverages_have_no_gap_and_no_overlap(
     assert again.equals(simplified)
 
 
+@settings(max_examples=30, deadline=None)
+@given(rasters(40), tilings)
+def test_diced_polygons_cover_the_same_pixels(labels: Any, tile_size: Any) -> None:
+    diced = table_of(labels, labels, tile_size=tile_size, max_vertices=64)
+    shapes = geometries(diced)
+    assert shapely.is_valid(shapes).all()
+    assert shapely.area(shapes).tolist() == diced["pixels"].to_pylist()
+    assert max(shapely.get_num_coordinates(shapes) - shapely.get_num_interior_rings(shapes)) <= 65
+    burnt = rasterio.features.rasterize(
+        zip(shapes, diced["value"].to_pylist(), strict=True), labels.shape, fill=99, dtype="uint8"
+    )
+    assert (burnt == labels).all()
+    assert shapely.area(shapes).sum() == labels.size
+    assert diced.equals(table_of(labels, labels, max_vertices=64))
+
+
 # blocks
 
 

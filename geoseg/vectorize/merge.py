@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -83,6 +83,10 @@ class Polygons:
         )
 
 
+def _nothing() -> None:
+    """There is nothing to let go of."""
+
+
 @dataclass(frozen=True)
 class Rings:
     """Polygons of several parts, their coordinates left where they are.
@@ -92,6 +96,7 @@ class Rings:
         count: its number of vertices.
         table: as in Polygons.
         parts: keeps the memory.
+        release: lets go of memory that can be read again from a file.
 
     """
 
@@ -99,6 +104,7 @@ class Rings:
     count: Table
     table: Table
     parts: tuple[Polygons, ...]
+    release: Callable[[], None] = _nothing
 
     @classmethod
     def of(cls, *parts: Polygons) -> Rings:
@@ -116,10 +122,23 @@ class Rings:
     def __len__(self) -> int:
         return len(self.table)
 
+    def followed_by(self, more: Sequence[Polygons]) -> Rings:
+        """These and more polygons."""
+        others = Rings.of(*more)
+        table = others.table
+        table[:, col.PIECE_HEAD] += len(self.address)
+        return Rings(
+            np.concatenate([self.address, others.address]),
+            np.concatenate([self.count, others.count]),
+            np.concatenate([self.table, table]),
+            (*self.parts, *others.parts),
+            self.release,
+        )
+
     def without(self, label: int) -> Rings:
         """Without the polygons of a label."""
         kept = self.table[:, col.LABEL] != label
-        return Rings(self.address, self.count, self.table[kept], self.parts)
+        return Rings(self.address, self.count, self.table[kept], self.parts, self.release)
 
     def in_order(self) -> NDArray[np.int64]:
         """Indices that sort by lower right vertex: the order in which a scan finishes them."""
@@ -368,7 +387,7 @@ class Frontier:
     def __init__(self, spill_bytes: int | None = None) -> None:
         self._merger = _Merger(spill_bytes)
         self._spill_bytes = spill_bytes
-        self._compact_at = 1 << 20
+        self._compact_at = 1 << 18
 
     def add(self, tiles: Sequence[BlockArcs]) -> Polygons:
         """Merge the next strip's tiles, given from left to right.
@@ -393,7 +412,7 @@ class Frontier:
         if len(merger.xy) < self._compact_at or merger.xy.spilled:
             return
         pieces, holes, xy = merger.compact(np.empty((0, col.LEFT_WIDTH), np.int64))
-        self._compact_at = max(1 << 20, 2 * len(xy))
+        self._compact_at = max(1 << 18, 2 * len(xy))
         for name, rows in (("pieces", pieces), ("holes", holes), ("xy", xy)):
             table = Growing(rows.shape[1], rows.dtype, self._spill_bytes)
             table.extend(rows)

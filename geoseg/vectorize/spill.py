@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 __all__ = ["Growing"]
 
-_FIRST_ROWS = 1024
+_FIRST_ROWS = 1 << 16
 
 
 class Growing:
@@ -46,7 +46,7 @@ class Growing:
     def resize(self, rows: int) -> None:
         """Make it ``rows`` long; new rows hold anything."""
         if rows > len(self._array):
-            self._reserve(max(rows, len(self._array) * 3 // 2))
+            self._reserve(max(rows, 2 * len(self._array)))
         self._rows = rows
 
     def extend(self, rows: NDArray[Any]) -> None:

@@ -19,6 +19,7 @@ import pyarrow as pa
 from geoseg.errors import InputError
 from geoseg.vectorize.connect import CornerGroups
 from geoseg.vectorize.coverage import Coverage
+from geoseg.vectorize.dice import diced
 from geoseg.vectorize.ground import Ground
 from geoseg.vectorize.merge import (
     BlockArcs,
@@ -59,6 +60,7 @@ class VectorizeOptions:
         shared_vertices: add collinear vertices where a neighbour has one.
         simplify_m: tolerance of outlines in metres, or in units of the transform where there
             is no CRS; neighbours stay matched. Nothing is yielded before the raster was read.
+        max_vertices: polygons with more are cut along lines of the pixel grid.
         tile_size: rows and cols of the kernel's tiles; it changes speed, not the result.
         threads: tiles that are traced at once.
         multi: geometries are MultiPolygons, as file formats want them, rather than Polygons.
@@ -69,6 +71,7 @@ class VectorizeOptions:
     connectivity: int = 4
     shared_vertices: bool = False
     simplify_m: float = 0.0
+    max_vertices: int | None = None
     tile_size: tuple[int, int] = (256, 512)
     threads: int = 1
     multi: bool = True
@@ -78,6 +81,13 @@ class VectorizeOptions:
             raise InputError(f"connectivity {self.connectivity}: use 4 or 8")
         if min(self.tile_size) < 1 or max(self.tile_size) > 4096:
             raise InputError(f"tile size {self.tile_size}: use 1 to 4096 pixels")
+        if self.max_vertices is not None and (
+            self.max_vertices < 64 or self.connectivity == 8 or self.simplify_m > 0
+        ):
+            raise InputError(
+                f"{self.max_vertices} vertices at most: use 64 or more, with connectivity 4 and "
+                "without simplifying"
+            )
         if not 0 <= self.simplify_m < math.inf:
             raise InputError(f"tolerance {self.simplify_m} m: use 0 or more")
         if self.threads < 1:
@@ -175,16 +185,19 @@ def _merged(rows: Iterable[Sequence[Traced]]) -> Iterator[Rings]:
     frontier = Frontier(_SPILL_BYTES)
     for row in rows:
         done = frontier.add([arcs for _, arcs in row])
-        yield Rings.of(*(polygons for polygons, _ in row), done)
+        rings = Rings.of(*(polygons for polygons, _ in row), done)
+        yield replace(rings, release=frontier.release)
         frontier.release()
 
 
-def _groups(rings: Iterable[Rings], connectivity: int) -> Iterator[Group]:
+def _groups(rings: Iterable[Rings], options: VectorizeOptions) -> Iterator[Group]:
     """What becomes rows, in order."""
     corners = CornerGroups()
     for some in rings:
-        if connectivity == 8:
+        if options.connectivity == 8:
             yield corners.add(some)
+        elif options.max_vertices is not None:
+            yield diced(Group(some, some.in_order()), options.max_vertices)
         else:
             yield Group(some, some.in_order())
 
@@ -208,7 +221,7 @@ def _batches(
         return polygon_batch(part[0], attributes, ground, shape, part[1], options.multi)
 
     yield pa.RecordBatch.from_pylist([], schema=polygon_schema(attributes))
-    for group in _groups(rings, options.connectivity):
+    for group in _groups(rings, options):
         parts = []
         for part in group.split(_PART_ROWS):
             parts.append((part, first_id))
@@ -251,6 +264,13 @@ def _rechunked(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         blank = batch.slice(0, 0) if first else blank
         first = False
         while at < n:
+            if offsets[at + 1] - offsets[at] >= _BATCH_BYTES:
+                # a huge row goes alone, uncopied
+                if waiting:
+                    yield _combined(waiting)
+                yield batch.slice(at, 1)
+                blank, waiting, rows, size, at = None, [], 0, 0, at + 1
+                continue
             full = 1 + int(np.searchsorted(offsets[at + 1 :], offsets[at] + _BATCH_BYTES - size))
             full = min(full, _BATCH_ROWS - rows)
             waiting.append(batch.slice(at, full))

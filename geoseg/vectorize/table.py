@@ -120,7 +120,10 @@ class Group:
     def split(self, rows: int) -> Iterator[Group]:
         """Parts of at most ``rows`` rows and, where a row is not larger, 64 MiB of WKB."""
         sizes = wkb_sizes(self.rings, self.order, self.bounds)
-        part = np.maximum(np.arange(self.rows) // rows, 0) + (np.cumsum(sizes) // _PART_BYTES)
+        # a huge row is a part of its own
+        huge = sizes > _PART_BYTES // 2
+        part = np.arange(self.rows) // rows + np.cumsum(sizes) // _PART_BYTES
+        part += 2 * np.cumsum(huge) + ~huge
         edges = [*np.flatnonzero(np.diff(part, prepend=-1)).tolist(), self.rows]
         for start, end in itertools.pairwise(edges):
             if self.bounds is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import struct
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from geoseg.errors import GeosegError
 from geoseg.vectorize.columns import PIECE_HEAD, PIECE_TAIL
-from geoseg.vectorize.compiled import kernel
+from geoseg.vectorize.compiled import inner, kernel
 from geoseg.vectorize.intrinsics import load_i64, store_f64, store_u32
 from geoseg.vectorize.merge import Rings
 
@@ -20,6 +22,7 @@ __all__ = ["wkb_array", "wkb_sizes"]
 _POLYGON, _MULTIPOLYGON = 3, 6
 _HEAD = 9  # byte order, type, count
 _LARGEST = 2**31 - 1
+_LARGE = 32 << 20
 
 
 @kernel
@@ -37,6 +40,33 @@ def _sizes(count: Any, polygons: Any, groups: Any, out: Any) -> None:
         out[g] = total
 
 
+@inner
+def _write_ring(first: int, n: int, at: int, transform: Any, reverse: bool) -> int:
+    """Write one closed ring to an address; returns the address behind it."""
+    t = transform
+    store_u32(at, np.uint32(n + 1))
+    at += 4
+    for v in range(n + 1):
+        w = v if v < n else 0
+        if reverse and w:
+            w = n - w
+        both = load_i64(first + 8 * w)
+        x, y = np.float64(both & 0xFFFFFFFF), np.float64(both >> 34)
+        store_f64(at, t[0] * x + t[1] * y + t[2])
+        store_f64(at + 8, t[3] * x + t[4] * y + t[5])
+        at += 16
+    return at
+
+
+@kernel
+def _write_rings(rings: Any, first: int, last: int, place: Any) -> int:
+    """Write rings ``first`` to ``last``; arguments as of _write."""
+    at, transform, reverse = place
+    for r in range(first, last):
+        at = _write_ring(rings[0][r], rings[1][r], at, transform, reverse)
+    return at
+
+
 @kernel
 def _write(rings: Any, polygons: Any, groups: Any, place: Any) -> None:
     """Write geometries behind each other.
@@ -51,7 +81,6 @@ def _write(rings: Any, polygons: Any, groups: Any, place: Any) -> None:
     address, count = rings
     order, bounds, multi = groups
     at, t, reverse = place
-    a, b, c, d, e, f = t[0], t[1], t[2], t[3], t[4], t[5]
     one = np.uint32(1)
     for g in range(bounds.size - 1):
         if multi:
@@ -67,19 +96,7 @@ def _write(rings: Any, polygons: Any, groups: Any, place: Any) -> None:
             store_u32(at + 5, np.uint32(n_rings))
             at += _HEAD
             for r in range(first, first + n_rings):
-                n = count[r]
-                store_u32(at, np.uint32(n + 1))
-                at += 4
-                s = address[r]
-                for v in range(n + 1):
-                    w = v if v < n else 0
-                    if reverse and w:
-                        w = n - w
-                    both = load_i64(s + 8 * w)
-                    x, y = np.float64(both & 0xFFFFFFFF), np.float64(both >> 34)
-                    store_f64(at, a * x + b * y + c)
-                    store_f64(at + 8, d * x + e * y + f)
-                    at += 16
+                at = _write_ring(address[r], count[r], at, t, reverse)
 
 
 def wkb_sizes(
@@ -92,6 +109,22 @@ def wkb_sizes(
     sizes = np.empty(len(bounds) - 1, np.int64)
     _sizes(rings.count, rings.table, (order, bounds, multi), sizes)
     return sizes
+
+
+def _write_large(rings: Rings, q: int, data: NDArray[np.uint8], how: Any) -> None:
+    """Write one huge polygon piece by piece, letting go of what was read in between."""
+    multi, transform, reverse = how
+    first, n_rings = (int(v) for v in rings.table[q, [PIECE_HEAD, PIECE_TAIL]])
+    head = struct.pack("<BII", 1, _POLYGON, n_rings)
+    if multi:
+        head = struct.pack("<BII", 1, _MULTIPOLYGON, 1) + head
+    data[: len(head)] = np.frombuffer(head, np.uint8)
+    at, last = data.ctypes.data + len(head), first + n_rings
+    vertices = np.cumsum(rings.count[first:last]) // (_LARGE // 16)
+    edges = [*(first + np.flatnonzero(np.diff(vertices, prepend=-1))).tolist(), last]
+    for start, end in itertools.pairwise(edges):
+        at = _write_rings((rings.address, rings.count), start, end, (at, transform, reverse))
+        rings.release()
 
 
 def wkb_array(
@@ -130,6 +163,9 @@ def wkb_array(
     data = np.empty(max(total, 1), np.uint8)
     coefficients = np.array(transform[:6], np.float64)
     place = (data.ctypes.data, coefficients, transform.determinant < 0)
-    _write((rings.address, rings.count), rings.table, groups, place)
+    if total > _LARGE and len(sizes) == 1 and len(order) == 1:
+        _write_large(rings, int(order[0]), data, (multi, coefficients, place[2]))
+    else:
+        _write((rings.address, rings.count), rings.table, groups, place)
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data[:total])]
     return pa.Array.from_buffers(pa.binary(), len(sizes), buffers)

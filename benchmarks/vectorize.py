@@ -1,0 +1,314 @@
+"""Vectorizing against its peers: speed, memory, exactness.
+
+    python benchmarks/vectorize.py speed      # to WKB, CPU time, interleaved in one run
+    python benchmarks/vectorize.py simplify   # against shapely.coverage_simplify
+    python benchmarks/vectorize.py files      # file to file against GDAL's polygonize to GPKG
+    python benchmarks/vectorize.py memory     # peak memory by height, streamed
+    python benchmarks/vectorize.py exact N    # N random rasters against GDAL's polygons
+
+Rasters: lc8 and lc3, smooth land cover (argmax of six gaussian fields, sigma 8 and 3 px); n1
+and n5, lc8 with 1 and 5 % salt noise; fields, 160 px Voronoi parcels; weeds, 63,500 blobs per
+4096 x 4096 px.
+"""
+
+from __future__ import annotations
+
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from affine import Affine
+
+from geoseg.grid import Window
+from geoseg.vectorize.strips import ArraySource
+from geoseg.vectorize.stream import VectorizeOptions, polygonize_blocks
+from geoseg.vectorize.table import Attributes
+
+NAMES = ("lc8", "lc3", "n1", "n5", "fields", "weeds")
+REPEATS = 5
+
+
+def raster(name: str, n: int = 4096, seed: int = 0) -> np.ndarray:
+    """One of the test rasters, n x n uint8."""
+    rng = np.random.default_rng(seed)
+    if name in ("n1", "n5"):
+        labels = raster("lc8", n, seed)
+        noisy = rng.random((n, n)) < (0.01 if name == "n1" else 0.05)
+        labels[noisy] = rng.integers(1, 7, int(noisy.sum()))
+        return labels
+    if name == "fields":
+        from scipy.spatial import cKDTree
+
+        centres = rng.random(((n // 160) ** 2, 2)) * n
+        tree, rows = cKDTree(centres), np.arange(n)
+        parts = [tree.query(np.c_[np.full(n, r), rows])[1] for r in range(n)]
+        return (np.stack(parts) % 250 + 1).astype(np.uint8)
+    if name == "weeds":
+        labels = np.zeros((n, n), np.uint8)
+        count = int(63_500 * (n / 4096) ** 2)
+        row, col = rng.integers(8, n - 8, (2, count))
+        radius = rng.integers(2, 5, count)
+        for dr in range(-4, 5):
+            for dc in range(-4, 5):
+                inside = dr * dr + dc * dc <= radius * radius
+                labels[row[inside] + dr, col[inside] + dc] = 1
+        return labels
+    from scipy.ndimage import gaussian_filter
+
+    best, labels = np.full((n, n), -np.inf, np.float32), np.zeros((n, n), np.uint8)
+    for value in range(1, 7):
+        field = gaussian_filter(rng.standard_normal((n, n), np.float32), int(name[2:]))
+        labels[field > best] = value
+        np.maximum(best, field, out=best)
+    return labels
+
+
+def ours(labels: np.ndarray, **options: Any) -> int:
+    """Polygons as WKB in Arrow, counted."""
+    nodata = (0,) if labels.min() == 0 else ()
+    chosen = VectorizeOptions(**{"multi": False, "nodata": nodata, **options})
+    return sum(b.num_rows for b in polygonize_blocks(ArraySource(labels), chosen, Attributes()))
+
+
+def rasterio_shapely(labels: np.ndarray) -> int:
+    """What most people do."""
+    import rasterio.features
+    from shapely.geometry import shape
+
+    mask = labels != 0
+    return len([shape(s) for s, _ in rasterio.features.shapes(labels, mask, connectivity=4)])
+
+
+def xarray_spatial(labels: np.ndarray) -> int:
+    """xarray-spatial's NumPy path, which has no nodata: zeros become polygons too."""
+    import xarray as xr
+    from xrspatial.experimental.polygonize import polygonize
+
+    return len(polygonize(xr.DataArray(labels.astype(np.int32)), connectivity=4)[0])
+
+
+def cpu(work: Callable[[], Any]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def versions() -> str:
+    from importlib.metadata import version
+
+    names = ("numba", "numpy", "shapely", "rasterio", "xarray-spatial", "pyarrow")
+    found = ", ".join(f"{n} {version(n)}" for n in names)
+    with open("/proc/cpuinfo") as info:
+        model = next(line.split(":")[1].strip() for line in info if "model name" in line)
+    return f"{model}, Python {platform.python_version()}, {found}"
+
+
+def speed(n: int = 4096, part: int = 1024) -> None:
+    """Mpx/s and ratios; peers get every repeat on a crop, as their rate doesn't depend on it."""
+    print(versions())
+    ours(np.eye(64, dtype=np.uint8))
+    ours(np.eye(64, dtype=np.uint8), shared_vertices=True)
+    xarray_spatial(np.eye(8, dtype=np.uint8))
+    print("| raster | rasterio | xarray-spatial | geoseg | ratio | ratio | shared vertices |")
+    print("|---|---|---|---|---|---|---|")
+    for name in NAMES:
+        labels = raster(name, n)
+        rates: dict[str, list[float]] = {"r": [], "x": [], "g": [], "s": []}
+        for turn in range(REPEATS):
+            at = (turn * part) % n
+            crop = np.ascontiguousarray(labels[at : at + part])
+            rates["r"].append(crop.size / cpu(lambda c=crop: rasterio_shapely(c)) / 1e6)
+            rates["x"].append(crop.size / cpu(lambda c=crop: xarray_spatial(c)) / 1e6)
+            rates["g"].append(labels.size / cpu(lambda a=labels: ours(a)) / 1e6)
+            rates["s"].append(
+                labels.size / cpu(lambda a=labels: ours(a, shared_vertices=True)) / 1e6
+            )
+        r, x, g, s = (statistics.median(rates[k]) for k in "rxgs")
+        to_r = statistics.median(b / a for a, b in zip(rates["r"], rates["g"], strict=True))
+        to_x = statistics.median(b / a for a, b in zip(rates["x"], rates["g"], strict=True))
+        to_s = statistics.median(b / a for a, b in zip(rates["g"], rates["s"], strict=True))
+        print(f"| {name} | {r:.2f} | {x:.1f} | {g:.0f} | {to_r:.0f}x | {to_x:.1f}x | ", end="")
+        print(f"{s:.0f} ({to_s:.2f}) |", flush=True)
+
+
+def simplify(n: int = 2048) -> None:
+    """Simplifying a coverage: ours from pixels to WKB, GEOS' from valid coverages in memory."""
+    import pyarrow as pa
+    import shapely
+
+    print(versions())
+    ours(np.eye(64, dtype=np.uint8), simplify_m=1.5)
+    print("| raster | coverage_simplify | geoseg, tracing included | ratio |")
+    print("|---|---|---|---|")
+    for name in ("lc8", "lc3", "n1", "n5", "fields"):
+        labels = raster(name, n)
+        table = pa.Table.from_batches(
+            polygonize_blocks(
+                ArraySource(labels),
+                VectorizeOptions(multi=False, shared_vertices=True),
+                Attributes(),
+            )
+        )
+        shapes = shapely.from_wkb(table["geometry"].to_numpy(zero_copy_only=False))
+        pairs = []
+        for _ in range(3):
+            theirs = cpu(lambda s=shapes: shapely.coverage_simplify(s, 1.5))
+            pairs.append((theirs, cpu(lambda a=labels: ours(a, simplify_m=1.5))))
+        a, b = (labels.size / statistics.median(p[i] for p in pairs) / 1e6 for i in (0, 1))
+        ratio = statistics.median(p[0] / p[1] for p in pairs)
+        print(f"| {name} | {a:.1f} Mpx/s | {b:.1f} Mpx/s | {ratio:.1f}x |", flush=True)
+
+
+class Repeated:
+    """A raster of any height that is made while it is read: a small one, again and again."""
+
+    def __init__(self, base: np.ndarray, shape: tuple[int, int]) -> None:
+        self.shape, self.dtype = shape, base.dtype
+        self._high, self._wide = base.shape
+        times = -(-shape[1] // self._wide) + 1
+        self._rows = np.tile(base, (1, times))
+
+    def read(self, window: Window) -> tuple[np.ndarray, None]:
+        out = np.empty(window.shape, self.dtype)
+        for i in range(window.height):
+            # every repeat is shifted, so that no seam runs straight through
+            turn, row = divmod(window.row_off + i, self._high)
+            shift = 997 * turn % self._wide
+            out[i] = self._rows[row, shift : shift + window.width]
+        return out, None
+
+
+def memory_of(name: str, height: int, nodata: str) -> None:
+    """Print peak memory above the imports in MB; run in a process of its own."""
+    base = raster(name, 2048)
+    source = Repeated(base, (height, 16384))
+    warm = VectorizeOptions(multi=False)
+    list(polygonize_blocks(ArraySource(base[:64, :64].copy()), warm, Attributes()))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    options = VectorizeOptions(multi=False, nodata=(0,) if nodata == "out" else ())
+    start, rows, largest = time.perf_counter(), 0, 0
+    for batch in polygonize_blocks(source, options, Attributes()):
+        rows += batch.num_rows
+        largest = max(largest, *np.diff(np.frombuffer(
+            batch.column("geometry").buffers()[1], np.int32, batch.num_rows + 1)).tolist())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    took = time.perf_counter() - start
+    print(f"| {name}, background {nodata} | {height} | {rows:,} | {largest / 2**20:.0f} MB | ", end="")
+    print(f"{peak - before:.0f} MB | {took:.0f} s |", flush=True)
+
+
+def memory() -> None:
+    print("| raster | height x 16384 | polygons | largest | peak above imports | time |")
+    print("|---|---|---|---|---|---|")
+    for name, nodata in (("lc8", "kept"), ("weeds", "out"), ("weeds", "kept")):
+        for height in (4096, 16384, 65536):
+            if (name, nodata, height) == ("weeds", "kept", 65536):
+                continue  # one polygon of more than 2 GiB
+            subprocess.run([sys.executable, __file__, "memory-of", name, str(height), nodata])
+
+
+def files(n: int = 16384) -> None:
+    """File to file on one core: GDAL's polygonize to GPKG and ours; needs gdal_polygonize."""
+    import rasterio
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("lc8", "n1"):
+            source = Path(folder) / f"{name}.tif"
+            base = raster(name, 4096)
+            profile = {
+                "driver": "GTiff", "width": n, "height": n, "count": 1, "dtype": "uint8",
+                "crs": "EPSG:32631", "transform": Affine(10, 0, 3e5, 0, -10, 5e6),
+                "compress": "deflate", "tiled": True, "blockxsize": 512, "blockysize": 512,
+            }  # fmt: skip
+            with rasterio.open(source, "w", **profile) as out:
+                whole = Repeated(base, (n, n))
+                for row in range(0, n, 512):
+                    window = Window(row, 0, 512, n)
+                    out.write(whole.read(window)[0], 1, window=((row, row + 512), (0, n)))
+            for command in _commands(source, Path(folder)):
+                before = resource.getrusage(resource.RUSAGE_CHILDREN)
+                start = time.perf_counter()
+                subprocess.run(command, check=True, capture_output=True)
+                after = resource.getrusage(resource.RUSAGE_CHILDREN)
+                seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+                took = time.perf_counter() - start
+                print(f"| {name} | {' '.join(Path(c).name for c in command[:4])} | ", end="")
+                print(f"{seconds:.1f} s CPU | {took:.1f} s |", flush=True)
+
+
+def _commands(source: Path, folder: Path) -> Iterator[list[str]]:
+    geoseg = str(Path(sys.executable).with_name("geoseg"))
+    for suffix in ("parquet", "gpkg"):
+        out = str(folder / f"ours.{suffix}")
+        yield [geoseg, "polygonize", str(source), "-o", out, "-q", "--threads", "1", "--overwrite"]
+    out = str(folder / f"gdal-{source.stem}.gpkg")
+    code = (
+        "import rasterio, rasterio.features, pyogrio, sys; from osgeo import gdal, ogr, osr\n"
+        "gdal.UseExceptions(); s = gdal.Open(sys.argv[1]); b = s.GetRasterBand(1)\n"
+        "d = ogr.GetDriverByName('GPKG').CreateDataSource(sys.argv[2])\n"
+        "l = d.CreateLayer('p', s.GetSpatialRef(), ogr.wkbPolygon)\n"
+        "l.CreateField(ogr.FieldDefn('value', ogr.OFTInteger)); gdal.Polygonize(b, None, l, 0)"
+    )
+    if _has_gdal():
+        yield ["python3", "-c", code.split("; ", 1)[0] and code, str(source), out]
+
+
+def _has_gdal() -> bool:
+    found = subprocess.run(["python3", "-c", "from osgeo import gdal"], capture_output=True)
+    return found.returncode == 0
+
+
+def exact(count: int) -> None:
+    """Random rasters, tiles of 1 to 17 px: the same polygons as GDAL's, all valid."""
+    import pyarrow as pa
+    import rasterio.features
+    import shapely
+
+    print(versions())
+    rng = np.random.default_rng(2026)
+    wrong = invalid = polygons = 0
+    start = time.perf_counter()
+    for _ in range(count):
+        rows, cols = rng.integers(1, 25, 2)
+        kinds, grain = rng.integers(1, 5, 2)
+        labels = np.kron(
+            rng.integers(0, kinds, (rows // grain + 1, cols // grain + 1)), np.ones((grain, grain))
+        )[:rows, :cols].astype(np.uint8)
+        noise = rng.random((rows, cols)) < rng.choice([0, 0.1, 0.4])
+        labels[noise] = rng.integers(0, kinds, int(noise.sum()))
+        nodata = (0,) if rng.random() < 0.5 else ()
+        size = tuple(int(v) for v in rng.integers(1, 18, 2))
+        options = VectorizeOptions(multi=False, nodata=nodata, tile_size=size)
+        table = pa.Table.from_batches(
+            polygonize_blocks(ArraySource(labels), options, Attributes())
+        )
+        shapes = shapely.from_wkb(table["geometry"].to_numpy(zero_copy_only=False))
+        got = set(zip([g.wkb for g in shapely.normalize(shapes)], table["value"].to_pylist()))
+        mask = labels != 0 if nodata else None
+        found = list(rasterio.features.shapes(labels, mask, connectivity=4))
+        theirs = np.array([shapely.geometry.shape(s) for s, _ in found], object)
+        expected = set(zip([g.wkb for g in shapely.normalize(theirs)], [v for _, v in found]))
+        wrong += got != expected or len(got) != len(shapes)
+        invalid += int((~shapely.is_valid(shapes)).sum())
+        polygons += len(shapes)
+    took = time.perf_counter() - start
+    print(f"{count:,} rasters, {polygons:,} polygons: {wrong} differ, {invalid} invalid ({took:.0f} s)")
+
+
+if __name__ == "__main__":
+    mode, *rest = sys.argv[1:]
+    if mode == "memory-of":
+        memory_of(rest[0], int(rest[1]), rest[2])
+    else:
+        work: dict[str, Callable[..., None]] = {
+            "speed": speed, "simplify": simplify, "files": files, "memory": memory, "exact": exact,
+        }  # fmt: skip
+        work[mode](*map(int, rest))
