@@ -18,7 +18,6 @@ import rasterio
 from rasterio.warp import Resampling, calculate_default_transform, reproject
 
 import geoseg
-from geoseg.scene.stack import stack
 
 SCENE = Path(__file__).parents[1] / "tests" / "data" / "austria" / "austria_two_dates.tif"
 BANDS = ["red", "green", "blue", "nir"]
@@ -80,7 +79,7 @@ def main() -> None:
         else:
             first = geoseg.open_scene(SCENE, bands=["1", "2", "3", "4"])
             second = geoseg.open_scene(second_date(folder))
-        both = stack([first.with_band_names(BANDS), second.with_band_names(BANDS)])
+        both = geoseg.stack([first.with_band_names(BANDS), second.with_band_names(BANDS)])
         print("bands:", ", ".join(band.name for band in both.bands))
         print("grid: ", both.shape, both.geobox.crs)
         picture(both, out)

@@ -18,8 +18,14 @@ from geoseg.pipeline import map_scene as map_scene
 from geoseg.pipeline import plan as plan
 from geoseg.pipeline import segment as segment
 from geoseg.polygons import polygonize as polygonize
+from geoseg.scene.arrays import from_array as from_array
+from geoseg.scene.mosaic import mosaic as mosaic
+from geoseg.scene.opening import SceneOptions as SceneOptions
 from geoseg.scene.opening import open_scene as open_scene
+from geoseg.scene.opening import open_scenes as open_scenes
 from geoseg.scene.reader import Scene as Scene
 from geoseg.scene.region import Region as Region
+from geoseg.scene.regrid import resampled as resampled
+from geoseg.scene.stack import stack as stack
 
 __version__: str
