@@ -12,7 +12,16 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-__all__ = ["POLYGONS", "described", "plain_type", "provenance_json", "shapefile_name"]
+from geoseg.legend import Legend
+
+__all__ = [
+    "POLYGONS",
+    "described",
+    "plain_type",
+    "provenance_json",
+    "shapefile_name",
+    "with_legend",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,11 @@ POLYGONS = pa.schema(
 """Schema of an empty table of polygons whose own schema is not known."""
 
 
+def alias_of(name: str) -> str:
+    """Words for a column that geoseg knows; its name otherwise."""
+    return _WORDS[name].alias if name in _WORDS else name
+
+
 def plain_type(kind: pa.DataType) -> pa.DataType:
     """The type that every format can hold: dictionaries become their values."""
     return kind.value_type if pa.types.is_dictionary(kind) else kind
@@ -90,6 +104,14 @@ def shapefile_name(name: str, taken: set[str]) -> str:
         short = f"{base[: 9 - len(str(number))]}_{number}"
     taken.add(short.lower())
     return short
+
+
+def with_legend(provenance: Mapping[str, str] | None, legend: Legend | None) -> dict[str, str]:
+    """The facts of a file, and the legend that tells what its numbers mean."""
+    facts = dict(provenance or {})
+    if legend is not None:
+        facts["legend"] = json.dumps(legend.to_dict(), ensure_ascii=False)
+    return dict(sorted(facts.items()))
 
 
 def provenance_json(provenance: Mapping[str, str]) -> str:

@@ -20,7 +20,7 @@ from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureErr
 
 from geoseg.errors import OutputError
 from geoseg.export import qgis
-from geoseg.export.columns import provenance_json, shapefile_name
+from geoseg.export.columns import alias_of, provenance_json, shapefile_name
 
 if TYPE_CHECKING:
     from geoseg.export.vector import Table, VectorOptions
@@ -55,7 +55,8 @@ def style(table: Table, legend: Legend | None, options: VectorOptions) -> str:
     if legend is None or "category_id" not in table.schema.names:
         return ""
     points = table.geometry_type in {"Point", "MultiPoint"}
-    return qgis.vector_qml(legend, kind="points" if points else "polygons")
+    aliases = {name: alias_of(name) for name in table.schema.names if alias_of(name) != name}
+    return qgis.vector_qml(legend, kind="points" if points else "polygons", aliases=aliases)
 
 
 def write(table: Table, path: Path, layer: str, qml: str, provenance: Mapping[str, str]) -> None:

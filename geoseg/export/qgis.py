@@ -19,8 +19,8 @@ _LABEL_SCALE = 5000
 
 
 def clean_text(text: str) -> str:
-    """The text without the characters that no XML document may hold."""
-    return _FORBIDDEN.sub("�", text)
+    """The text without characters that XML forbids, and without QGIS expressions (``[% %]``)."""
+    return _FORBIDDEN.sub("�", text).replace("[%", "[\u2060%")
 
 
 def document(root: ET.Element) -> str:
@@ -42,18 +42,34 @@ def _rgba(category: Category, alpha: int, shade: float = 1.0) -> str:
 
 
 def vector_qml(
-    legend: Legend, *, kind: Literal["polygons", "points"] = "polygons", column: str = "category_id"
+    legend: Legend,
+    *,
+    kind: Literal["polygons", "points"] = "polygons",
+    column: str = "category_id",
+    aliases: Mapping[str, str] | None = None,
 ) -> str:
-    """Style of a layer of polygons or points: one symbol per class, objects labelled close by."""
-    root = ET.Element("qgis", version=_VERSION, styleCategories="Symbology|Labeling")
-    root.append(renderer(legend, kind, column))
+    """Style of a layer of polygons or points: one symbol per class, objects labelled close by.
+
+    ``aliases`` name the columns; QGIS before 3.28 doesn't read them from the file itself.
+    """
+    root = ET.Element("qgis", version=_VERSION, styleCategories="Symbology|Labeling|Fields")
+    root.append(renderer(legend, kind, column, {}))
     if any(category.isthing for category in legend):
-        root.append(_labels())
+        root.append(labels())
+    root.append(alias_list(aliases or {}))
     ET.SubElement(root, "layerGeometryType").text = "2" if kind == "polygons" else "0"
     return document(root)
 
 
-def renderer(legend: Legend, kind: str, column: str) -> ET.Element:
+def alias_list(aliases: Mapping[str, str]) -> ET.Element:
+    """Names of columns as people read them."""
+    node = ET.Element("aliases")
+    for index, (field, name) in enumerate(aliases.items()):
+        ET.SubElement(node, "alias", field=field, index=str(index), name=clean_text(name))
+    return node
+
+
+def renderer(legend: Legend, kind: str, column: str, names: Mapping[int, str]) -> ET.Element:
     """One category of QGIS per class of the legend."""
     node = ET.Element("renderer-v2", type="categorizedSymbol", attr=column, enableorderby="0")
     categories = ET.SubElement(node, "categories")
@@ -65,7 +81,7 @@ def renderer(legend: Legend, kind: str, column: str) -> ET.Element:
             value=str(category.id),
             type="long",
             symbol=str(number),
-            label=clean_text(category.name),
+            label=clean_text(names.get(category.id, category.name)),
             render="true",
         )
         symbols.append(
@@ -107,7 +123,8 @@ def _point(category: Category, number: int) -> ET.Element:
     return _symbol(number, "marker", "SimpleMarker", values)
 
 
-def _labels() -> ET.Element:
+def labels() -> ET.Element:
+    """Class and number of an object, at close zoom."""
     node = ET.Element("labeling", type="simple")
     settings = ET.SubElement(node, "settings", calloutType="simple")
     name = """CASE WHEN "instance_id" > 0 THEN "category" || ' ' || "instance_id" END"""
@@ -155,7 +172,7 @@ def raster_qml(legend: Legend, opacity: float = 0.7) -> str:
     return document(root)
 
 
-def palette(legend: Legend, opacity: float) -> ET.Element:
+def palette(legend: Legend, opacity: float, names: Mapping[int, str] | None = None) -> ET.Element:
     """The renderer of a raster of classes."""
     node = ET.Element(
         "rasterrenderer",
@@ -175,7 +192,7 @@ def palette(legend: Legend, opacity: float) -> ET.Element:
                 value=str(category.id),
                 color=category.colour,
                 alpha="255",
-                label=clean_text(category.name),
+                label=clean_text((names or {}).get(category.id, category.name)),
             )
     return node
 

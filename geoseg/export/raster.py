@@ -24,6 +24,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from geoseg.errors import OutputError
 from geoseg.export import qgis
+from geoseg.export.columns import with_legend
 from geoseg.export.target import written_beside
 from geoseg.grid import Window
 from geoseg.legend import NODATA_CATEGORY, Legend
@@ -84,7 +85,7 @@ def write_raster(
         try:
             with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB):
                 sums, counts = _fill(read, plain, geobox, legend, options)
-                _tag(plain, provenance or {}, options)
+                _tag(plain, with_legend(provenance, legend), options)
                 _to_cog(plain, part, options)
                 plain.unlink()
                 _compare(part, sums, (rows, cols))
@@ -157,7 +158,7 @@ def _fill(
 
 def _tag(plain: Path, provenance: Mapping[str, str], options: RasterOptions) -> None:
     with rasterio.open(plain, "r+") as file:
-        file.update_tags(**dict(sorted(provenance.items())))
+        file.update_tags(**provenance)
         file.set_band_description(1, options.kind)
         if options.kind == "score":
             file.scales = (_SCORE_SCALE,)

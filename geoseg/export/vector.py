@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from geoseg.errors import OutputError
-from geoseg.export.columns import POLYGONS, described
+from geoseg.export.columns import POLYGONS, described, with_legend
 from geoseg.export.target import check_output, written_beside
 from geoseg.legend import Legend
 
@@ -73,15 +73,16 @@ def write_vector(
     with written_beside(path, overwrite, kinds=("vector",)) as part:
         layer = options.layer or Path(path).stem
         source = Table.of(table, crs, options)
+        facts = with_legend(provenance, legend)
         if part.suffix.lower() == ".parquet":
             from geoseg.export import geoparquet
 
-            geoparquet.write(source, part, provenance or {})
+            geoparquet.write(source, part, facts)
             found = geoparquet.count(part)
         else:
             from geoseg.export import ogr
 
-            ogr.write(source, part, layer, ogr.style(source, legend, options), provenance or {})
+            ogr.write(source, part, layer, ogr.style(source, legend, options), facts)
             found = ogr.count(part, layer, source)
         if found != source.rows:
             raise OutputError(
