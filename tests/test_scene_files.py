@@ -566,6 +566,25 @@ def test_info_prints_and_is_json() -> None:
     assert "terrain fits" in result.output
 
 
+def test_info_of_several_files() -> None:
+    arguments = [
+        "info",
+        str(AUSTRIA),
+        str(AUSTRIA),
+        "--stack",
+        "--gsd",
+        "20",
+        "--bands",
+        "nir=4,12",
+    ]
+    result = CliRunner().invoke(geoseg, arguments)
+    assert result.exit_code == 0, result.output
+    for text in ("60 rows x 64 cols", "2: nir, 12", "20 m"):
+        assert text in result.output
+    result = CliRunner().invoke(geoseg, ["info", str(AUSTRIA), str(AUSTRIA)])
+    assert result.exit_code == 2 and "--mosaic" in result.output
+
+
 def test_info_of_nan_nodata_is_json(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", noise(1, 4, 4, dtype="float32"), nodata=float("nan"))
     result = CliRunner().invoke(geoseg, ["info", str(path), "--json"])

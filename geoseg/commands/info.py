@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -14,37 +14,45 @@ __all__ = ["command"]
 
 
 @click.command()
-@click.argument("scene")
+@click.argument("scenes", metavar="SCENE...", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--bands", help="Bands to use, by name or number from 1: 4,3,2 or red=4,green=3.")
 @click.option("--nodata", help="Value that replaces the declared one; none: every value counts.")
 @click.option("--assume-crs", metavar="CRS", help="CRS of a scene that has none.")
 @click.option("--mask", multiple=True, help="Leave out: SCL, QA_PIXEL, a raster or polygons.")
+@click.option("--stack", "join", flag_value="stack", help="Bands of several files as one scene.")
+@click.option("--mosaic", "join", flag_value="mosaic", help="Files side by side as one scene.")
+@click.option("--gsd", "gsd_m", type=float, metavar="METRES", help="Resample to this GSD.")
 @click.option("--allow-vrt", is_flag=True, help="Follow a VRT, which may read any other file.")
 @click.option("--allow-network", is_flag=True, help="Read URLs and /vsi paths.")
 def command(
-    scene: str,
+    *,
+    scenes: tuple[str, ...],
     as_json: bool,
     bands: str | None,
     nodata: str | None,
     assume_crs: str | None,
     mask: tuple[str, ...],
+    join: Literal["stack", "mosaic"] | None,
+    gsd_m: float | None,
     allow_vrt: bool,
     allow_network: bool,
 ) -> None:
     """Print size, CRS, GSD, bands, nodata and valid share of SCENE, and which models fit it."""
-    from geoseg.scene.opening import open_scene, parse_nodata
+    from geoseg.scene.formats import Access
+    from geoseg.scene.opening import SceneOptions, open_scenes, parse_nodata
     from geoseg.scene.summary import summarize, to_text
 
-    opened = open_scene(
-        scene,
+    options = SceneOptions(
+        join=join,
+        gsd_m=gsd_m,
         bands=bands.split(",") if bands else None,
         nodata=parse_nodata(nodata),
         assume_crs=assume_crs,
         mask=mask or None,
-        allow_vrt=allow_vrt,
-        allow_network=allow_network,
+        access=Access(allow_vrt, allow_network),
     )
+    opened = open_scenes(scenes, options)
     summary = summarize(opened)
     summary["models"] = _models(opened)
     if as_json:
