@@ -89,10 +89,6 @@ def default_device() -> str:
 
 def available(backend: str, precision: str, device: str) -> str:
     """Why a backend can't run in a precision on a device here; empty where it can."""
-    if backend not in BACKENDS:
-        return f"there is no backend {backend!r}: use one of {', '.join(BACKENDS)}"
-    if precision not in PRECISIONS:
-        return f"there is no precision {precision!r}: use one of {', '.join(PRECISIONS)}"
     if backend != "torch" and device != "cpu":
         return f"{backend} runs on the cpu here, not on {device}"
     if backend != "torch" and find_spec(backend) is None:
@@ -129,21 +125,18 @@ def choose(card: ModelCard, wanted: Runtime, backends: tuple[str, ...] = BACKEND
     """
     device = default_device() if wanted.device == "auto" else wanted.device
     _check_device(device)
+    _check_names(wanted)
     # what the card was measured for comes first; the rest is had by asking for it
     pairs = [tuple(pair.split("-", 1)) for pair in card.runtimes]
     if wanted.backend != "auto" or wanted.precision != "auto":
-        pairs += [(b, p) for b in backends for p in PRECISIONS]
-    fitting = [
-        (backend, precision)
-        for backend, precision in pairs
-        if wanted.backend in ("auto", backend) and wanted.precision in ("auto", precision)
-    ]
+        pairs += [(backend, precision) for backend in BACKENDS for precision in PRECISIONS]
     reasons = []
-    for backend, precision in fitting:
-        if backend not in backends:
-            reasons.append(f"{card.name} does not run on {backend}")
+    for backend, precision in pairs:
+        if wanted.backend not in ("auto", backend) or wanted.precision not in ("auto", precision):
             continue
         reason = available(backend, precision, device)
+        if backend not in backends:
+            reason = f"it does not run on {backend}"
         if not reason:
             return Runtime(
                 device=device,
@@ -154,15 +147,17 @@ def choose(card: ModelCard, wanted: Runtime, backends: tuple[str, ...] = BACKEND
             )
         reasons.append(reason)
     asked = f"--backend {wanted.backend} --precision {wanted.precision}"
-    if not fitting:
-        available(wanted.backend, wanted.precision, device)
-        reasons = [
-            available(b, p, device)
-            for b, p in ((wanted.backend, "fp32"), ("torch", wanted.precision))
-            if "auto" not in (b, p)
-        ]
-    detail = "; ".join(dict.fromkeys(filter(None, reasons))) or "there is no such pair"
-    raise ModelError(f"{card.name}: {asked} on {device}: {detail}")
+    detail = "; ".join(dict.fromkeys(reasons))
+    raise ModelError(f"{card.name} can't run on {device} with {asked}: {detail}")
+
+
+def _check_names(wanted: Runtime) -> None:
+    for kind, value, known in (
+        ("backend", wanted.backend, BACKENDS),
+        ("precision", wanted.precision, PRECISIONS),
+    ):
+        if value != "auto" and value not in known:
+            raise ModelError(f"there is no {kind} {value!r}: use one of {', '.join(known)}")
 
 
 def default_batch(card: ModelCard, device: str) -> int:
