@@ -240,6 +240,29 @@ def test_diced_polygons_cover_the_same_pixels(labels: Any, tile_size: Any) -> No
     assert diced.equals(table_of(labels, labels, max_vertices=64))
 
 
+@settings(max_examples=60, deadline=None)
+@given(rasters(), st.sampled_from([0.6, 1.5, 4]))
+def test_squared_outlines_are_valid_and_stay_near(labels: Any, tolerance: float) -> None:
+    transform = Affine(2, 0, 100, 0, -3, 50)
+    attributes = Attributes(transform=transform)
+    plain = geometries(table_of(labels, None, attributes))
+    square = geometries(table_of(labels, None, attributes, square_m=tolerance))
+    assert shapely.is_valid(square).all()
+    for one, other in zip(plain, square, strict=True):
+        assert shapely.hausdorff_distance(one.boundary, other.boundary, 0.05) <= tolerance * 1.001
+
+
+def test_a_ragged_turned_rectangle_becomes_a_rectangle() -> None:
+    rows, cols = np.mgrid[:80, :80]
+    along, across = (cols - 40) * 0.8 + (rows - 40) * 0.6, (rows - 40) * 0.8 - (cols - 40) * 0.6
+    labels = ((np.abs(along) < 28) & (np.abs(across) < 15)).astype(np.uint8)
+    shape = geometries(table_of(labels, nodata=(0,), square_m=2.5))[0]
+    assert len(shape.exterior.coords) == 5
+    assert shape.area == pytest.approx(56 * 30, rel=0.03)
+    sides = np.diff(np.asarray(shape.exterior.coords), axis=0)
+    assert abs((sides[:-1] * sides[1:]).sum(axis=1)).max() < 1e-6  # right angles
+
+
 # blocks
 
 

@@ -27,6 +27,9 @@ __all__ = ["command"]
 @click.option("--connectivity", type=click.Choice(["4", "8"]), default="4", help="4 or 8.")
 @click.option("--shared-vertices", is_flag=True, help="Borders match vertex by vertex.")
 @click.option("--simplify", type=float, default=0.0, metavar="M", help="Tolerance of outlines.")
+@click.option(
+    "--square", type=float, default=0.0, metavar="M", help="Straighten outlines by up to this."
+)
 @click.option("--max-vertices", type=int, metavar="N", help="Cut polygons that have more.")
 @click.option("--threads", type=int, default=2, metavar="N", help="Threads that trace.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
@@ -59,6 +62,7 @@ def command(raster: str, output: str, **options: Any) -> None:
         connectivity=int(options["connectivity"]),
         shared_vertices=options["shared_vertices"],
         simplify_m=options["simplify"],
+        square_m=options["square"],
         max_vertices=options["max_vertices"],
         threads=options["threads"],
     )

@@ -30,6 +30,7 @@ from geoseg.vectorize.merge import (
     trace_tile,
     trace_tiles,
 )
+from geoseg.vectorize.regularize import square_batch
 from geoseg.vectorize.strips import (
     BlockLabels,
     LabelSource,
@@ -60,6 +61,8 @@ class VectorizeOptions:
         shared_vertices: add collinear vertices where a neighbour has one.
         simplify_m: tolerance of outlines in metres, or in units of the transform where there
             is no CRS; neighbours stay matched. Nothing is yielded before the raster was read.
+        square_m: lay sides along and across each other, moving outlines by this at most: for
+            objects that stand alone, as neighbours are not matched.
         max_vertices: polygons with more are cut along lines of the pixel grid.
         tile_size: rows and cols of the kernel's tiles; it changes speed, not the result.
         threads: tiles that are traced at once.
@@ -71,6 +74,7 @@ class VectorizeOptions:
     connectivity: int = 4
     shared_vertices: bool = False
     simplify_m: float = 0.0
+    square_m: float = 0.0
     max_vertices: int | None = None
     tile_size: tuple[int, int] = (256, 512)
     threads: int = 1
@@ -88,8 +92,9 @@ class VectorizeOptions:
                 f"{self.max_vertices} vertices at most: use 64 or more, with connectivity 4 and "
                 "without simplifying"
             )
-        if not 0 <= self.simplify_m < math.inf:
-            raise InputError(f"tolerance {self.simplify_m} m: use 0 or more")
+        for tolerance in (self.simplify_m, self.square_m):
+            if not 0 <= tolerance < math.inf:
+                raise InputError(f"tolerance {tolerance} m: use 0 or more")
         if self.threads < 1:
             raise InputError(f"{self.threads} threads: use 1 or more")
 
@@ -212,13 +217,17 @@ def _batches(
     ground = None
     if attributes.crs_wkt is not None:
         ground = Ground.of(attributes.transform, attributes.crs_wkt, shape)
+    pixel = _pixel_size(ground, attributes)
     if options.simplify_m > 0:
-        tolerance = _tolerance_px(options.simplify_m, ground, attributes)
+        tolerance = (options.simplify_m / pixel[0], options.simplify_m / pixel[1])
         rings = _simplified(rings, shape, tolerance, nodata_label(attributes.dtype))
     first_id = 0
 
     def batch(part: tuple[Group, int]) -> pa.RecordBatch:
-        return polygon_batch(part[0], attributes, ground, shape, part[1], options.multi)
+        rows = polygon_batch(part[0], attributes, ground, shape, part[1], options.multi)
+        if options.square_m > 0:
+            rows = square_batch(rows, attributes.transform, pixel, options.square_m)
+        return rows
 
     yield pa.RecordBatch.from_pylist([], schema=polygon_schema(attributes))
     for group in _groups(rings, options):
@@ -229,15 +238,10 @@ def _batches(
         yield from map(batch, parts) if options.threads == 1 else pool.map(batch, parts)
 
 
-def _tolerance_px(
-    metres: float, ground: Ground | None, attributes: Attributes
-) -> tuple[float, float]:
-    """A tolerance in pixels along x and y, at the scene's centre."""
+def _pixel_size(ground: Ground | None, attributes: Attributes) -> tuple[float, float]:
+    """Size of a pixel along x and y, in metres at the scene's centre where there is a CRS."""
     t = attributes.transform
-    size = (math.hypot(t.a, t.d), math.hypot(t.b, t.e))
-    if ground is not None:
-        size = ground.pixel_m
-    return metres / size[0], metres / size[1]
+    return (math.hypot(t.a, t.d), math.hypot(t.b, t.e)) if ground is None else ground.pixel_m
 
 
 def _simplified(
