@@ -78,7 +78,7 @@ def _item(
         "positionOnPage": f"{x},{y},mm",
         "size": f"{wide},{high},mm",
         "background": "true" if kind in {"page", "map"} else "false",
-        "zValue": "1" if kind == "map" else "2",
+        "zValue": {"page": "0", "map": "1"}.get(kind, "2"),
         "visibility": "1",
         "opacity": "1",
         "uuid": _uuid(f"{kind}{x}{y}"),
@@ -102,7 +102,16 @@ def _font(size: int) -> str:
 
 
 def _legend(layout: ET.Element, layers: Sequence[tuple[str, str]], map_uuid: str) -> None:
-    node = _item(layout, "legend", _LEGEND, map_uuid=map_uuid, resizeToContents="0", title="")
+    node = _item(
+        layout,
+        "legend",
+        _LEGEND,
+        map_uuid=map_uuid,
+        resizeToContents="0",
+        title="",
+        symbolWidth="7",
+        symbolHeight="4",
+    )
     styles = ET.SubElement(node, "styles")
     for name, size in (("group", 11), ("subgroup", 10), ("symbolLabel", 9)):
         style = ET.SubElement(styles, "style", name=name, marginTop="2", marginLeft="2")
