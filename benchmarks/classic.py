@@ -193,7 +193,7 @@ def gallery(data: Path, pictures: Path) -> None:
         "regions": [
             "grow:b1,b2,b4:sigma=2,spacing=12",
             "felzenszwalb:scale=60",
-            "quadtree:b1,b4:split=0.15,merge=0.03",
+            "quadtree:b1,b4:split=0.3,merge=0.1",
         ],  # fmt: skip
         "clusters": ["kmeans:k=5", "gmm:k=5", "slic:size=12"],
     }.items():
