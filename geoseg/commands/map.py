@@ -61,6 +61,10 @@ __all__ = ["command", "interruptible", "run_options_from"]
 @click.option("--keep", is_flag=True, help="Keep the job's folder.")
 @click.option("--part", metavar="I/N", help="Do the I-th of N shares; --join when all are done.")
 @click.option("--join", is_flag=True, help="Finish a job whose shares were done by --part.")
+@click.option("--samples", metavar="FILE", help="Polygons with a class, for --model objects.")
+@click.option("--sample-column", metavar="NAME", help="Column of --samples that holds the class.")
+@click.option("--seeds", metavar="FILE", help="Points to grow regions from, for --model grow:...")
+@click.option("--explain", metavar="FILE", help="Plot how a classic method decided: .png .svg.")
 @click.option("--report", metavar="FILE", help="Write the run report as JSON, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run report as JSON on stdout.")
 @run_options
@@ -93,13 +97,35 @@ def command(scene: str, model: str, outputs: tuple[str, ...], **options: Any) ->
         from geoseg.commands.options import open_scene_as
 
         opened = open_scene_as(scene, options)
-        report = map_scene(opened, model, request, run, progress)
+        chosen = _taught(opened, model, options)
+        report = map_scene(opened, chosen, request, run, progress)
     for warning in report.warnings:
         click.echo(f"geoseg: warning: {warning}", err=True)
+    if options["explain"]:
+        from geoseg.commands.explain import explain
+
+        explain(opened, chosen, options["explain"], run)
     if options["as_json"]:
         click.echo(json.dumps(report.to_dict(), indent=2))
     elif not options["quiet"]:
         click.echo(summary_text(report, opened))
+
+
+def _taught(scene: Any, model: str, options: dict[str, Any]) -> Any:
+    """The model as given, or trained on the samples or seeds that came with it."""
+    if options["samples"]:
+        from geoseg.commands.samples import trained_objects
+
+        trained = trained_objects(scene, model, options["samples"], options["sample_column"])
+        if not options["quiet"]:
+            most = ", ".join(f"{name} {weight:.2f}" for name, weight in trained.importances[:5])
+            click.echo(f"geoseg: {trained.trained_on} objects; what matters: {most}", err=True)
+        return trained
+    if options["seeds"]:
+        from geoseg.commands.samples import seeded
+
+        return seeded(scene, model, options["seeds"])
+    return model
 
 
 def run_options_from(options: dict[str, Any]) -> RunOptions:

@@ -24,8 +24,8 @@ def multiotsu(histogram: Histogram, classes: int) -> tuple[float, ...]:
 
     Up to 2048 bins scikit-image searches. Its table for wide histograms of whole numbers
     takes gigabytes: three classes of up to 32768 bins are then searched here, in the same
-    arithmetic (float32) and with the same result; more by dynamic programming in float64, which finds the
-    optimum where rounding in float32 may settle for a neighbour of it.
+    arithmetic (float32) and with the same result; more classes by dynamic programming in
+    float64, which finds the optimum where rounding in float32 may settle for a neighbour of it.
     Raises ModelError when there are fewer different values than classes.
     """
     from skimage.filters import threshold_multiotsu

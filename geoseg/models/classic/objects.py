@@ -8,6 +8,7 @@ on the objects under sample polygons.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -125,8 +126,12 @@ class Objects:
             from sklearn.ensemble import RandomForestClassifier
 
             classifier = RandomForestClassifier(200, random_state=0, n_jobs=1)
-        classifier.fit(np.concatenate(tables), known)
-        card = replace(self.card, legend=legend)
+        table = np.concatenate(tables)
+        classifier.fit(table, known)
+        # a job begun with other samples must not be gone on with
+        digest = hashlib.sha256(table.tobytes() + known.tobytes()).hexdigest()
+        parameters = {**self.card.parameters, "samples": digest}
+        card = replace(self.card, legend=legend, parameters=parameters)
         return ObjectClasses(card, self, classifier, len(known))
 
 

@@ -134,7 +134,10 @@ class GrownRegions:
         if not seeds:
             raise ModelError(f"{self.card.name}: no seed lies inside the scene")
         join = replace(self.join, seeds=tuple((int(r), int(c)) for r, c in seeds))
-        return replace(self, join=join, card=replace(self.card, halo=join.halo))
+        parameters = {**self.card.parameters, "seeds": [list(seed) for seed in join.seeds or ()]}
+        return replace(
+            self, join=join, card=replace(self.card, halo=join.halo, parameters=parameters)
+        )
 
     def predict(self, pixels: NDArray[Any], valid: NDArray[np.bool_]) -> list[Any]:
         """The values; regions are grown when the tile's place is known."""
