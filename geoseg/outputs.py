@@ -134,23 +134,23 @@ def polygon_batches(
         done = rows
 
     wanted = VectorizeOptions(
-        nodata=(NODATA_CATEGORY,), shared_vertices=True, threads=options.threads
+        nodata=(NODATA_CATEGORY,),
+        shared_vertices=True,
+        simplify_m=options.simplify_m,
+        threads=options.threads,
     )
     return polygonize_blocks(source, wanted, attributes, on_rows)
 
 
 def to_polygons(result: SegmentMap, **options: Any) -> gpd.GeoDataFrame:
     """The map's polygons in memory; options are those of PolygonOptions."""
-    import geopandas as gpd
     import pyarrow as pa
 
+    from geoseg.polygons import to_frame
+
     table = pa.Table.from_batches(polygon_batches(result, PolygonOptions(**options)))
-    frame = table.drop_columns("geometry").to_pandas(integer_object_nulls=False)
-    if "instance_id" in frame:
-        frame["instance_id"] = table["instance_id"].to_pandas().astype("Int64")
-    geometry = gpd.GeoSeries.from_wkb(table["geometry"].to_pandas())
     crs = result.geobox.crs
-    return gpd.GeoDataFrame(frame, geometry=geometry, crs=None if crs is None else crs.to_wkt())
+    return to_frame(table, None if crs is None else crs.to_wkt())
 
 
 def write_map(

@@ -29,6 +29,7 @@ from geoseg.engine.segmentmap import SegmentMap
 from geoseg.engine.store import JobStore
 from geoseg.errors import InputError, ModelError
 from geoseg.models.segmenter import (
+    ArrayJoin,
     Fittable,
     Join,
     ModelCard,
@@ -95,7 +96,7 @@ class Prepared:
     segmenter: Segmenter | Fittable
     plan: Plan
     area: Mask | None
-    joins: tuple[Join, ...]
+    joins: tuple[Join | ArrayJoin, ...]
     warnings: tuple[str, ...]
     options: RunOptions
 
@@ -359,17 +360,18 @@ def map_scene(
     return report
 
 
-def _joins(segmenter: Segmenter, scene: Scene, options: RunOptions) -> tuple[Join, ...]:
+def _joins(segmenter: Segmenter, scene: Scene, options: RunOptions) -> tuple[Join | ArrayJoin, ...]:
     """The segmenter's own join, then the merging of small segments where it is wanted."""
-    joins: list[Join] = [] if segmenter.join is None else [segmenter.join]
-    for area_m2, to in (
+    joins: list[Join | ArrayJoin] = [] if segmenter.join is None else [segmenter.join]
+    steps: tuple[tuple[float, Literal["enclosing", "nodata", "neighbour"]], ...] = (
         (options.fill_holes_m2, "enclosing"),
         (options.min_area_m2, "nodata" if options.drop_small else "neighbour"),
-    ):
+    )
+    for area_m2, to in steps:
         if area_m2 > 0:
             from geoseg.stitch.sieve import SieveJoin
 
-            joins.append(SieveJoin(_area_px(scene, area_m2), to))  # type: ignore[arg-type]
+            joins.append(SieveJoin(_area_px(scene, area_m2), to))
     return tuple(joins)
 
 

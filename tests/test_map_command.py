@@ -14,6 +14,7 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+import rasterio.features
 from affine import Affine
 from click.testing import CliRunner, Result
 from pyproj import Geod
@@ -281,3 +282,46 @@ def test_blending_needs_probabilities_and_hides_seams(tmp_path: Path) -> None:
         assert done.exit_code == 0, done.output
         blocks.append(out.read_bytes())
     assert blocks[0] == blocks[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("parana/parana_collar.tif", ["--nodata", "0"]), ("naip_fields/naip_corner.tif", [])],
+)
+def test_real_collars_and_masks_stay_empty(name: str, options: list[str], tmp_path: Path) -> None:
+    """A Landsat collar of zeros and an aerial scene with a mask band."""
+    with rasterio.open(DATA / name) as file:
+        pixels = file.read()
+        valid = (pixels != 0).any(0) if options else file.dataset_mask() > 0
+        geobox = file.transform
+    assert 0 < valid.sum() < valid.size
+    out = tmp_path / "m"
+    files = ["-o", f"{out}.tif", "-o", f"{out}.gpkg"]
+    done = call("map", DATA / name, "-m", "otsu:b1", "--tile-size", "64", *files, *options)
+    assert done.exit_code == 0, done.output
+    with rasterio.open(f"{out}.tif") as file:
+        assert ((file.read(1) != 255) == valid).all()
+    polygons = gpd.read_file(f"{out}.gpkg")
+    assert polygons.pixels.sum() == valid.sum()
+    burnt = rasterio.features.rasterize(
+        polygons.geometry, out_shape=valid.shape, transform=geobox, fill=0, default_value=1
+    )
+    assert (burnt.astype(bool) == valid).all()
+
+
+def test_shares_of_a_job_array_join_to_the_same_files(scene: Path, tmp_path: Path) -> None:
+    whole, out = tmp_path / "whole.tif", tmp_path / "shared.tif"
+    assert call("map", scene, "-m", MODEL, "--tile-size", "32", "-o", whole).exit_code == 0
+    store = tmp_path / "store"
+    share = ["map", scene, "-m", MODEL, "--tile-size", "32", "--memory", "2GB"]
+    share += ["-o", out, "--store", store]
+    for part in ("2/3", "1/3", "3/3"):
+        done = call(*share, "--part", part)
+        assert done.exit_code == 0, done.output
+        assert not out.exists()
+    done = call(*share, "--join", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["blocks_in_this_run"] == 0
+    assert out.read_bytes() == whole.read_bytes()
+    assert not store.exists()
+    assert "give I/N" in refuse(tmp_path, *share, "--part", "4/3", "--overwrite")

@@ -24,6 +24,7 @@ from geoseg.errors import BlockError
 from geoseg.grid import Block, Tile, Window
 from geoseg.legend import NODATA_CATEGORY, Legend
 from geoseg.models.segmenter import (
+    ArrayJoin,
     Arrays,
     Fittable,
     InstanceTile,
@@ -70,7 +71,7 @@ class Job:
     segmenter: Segmenter
     plan: Plan
     store: JobStore
-    joins: tuple[Join, ...] = ()
+    joins: tuple[Join | ArrayJoin, ...] = ()
     area: Mask | None = None
     on_error: Literal["fail", "nodata"] = "fail"
 
@@ -133,8 +134,9 @@ def predict_block(job: Job, place: Place) -> dict[str, Any]:
     live = [tile for tile in block.tiles if _slice(valid, block, tile.core).any()]
     results = _predict_tiles(job, block, live, pixels, valid, clock)
     with clock.time("stitch"):
-        if job.joins and job.joins[0] is job.segmenter.join:
-            kept, frame = job.joins[0].collect(block, results, core_valid)
+        join = job.segmenter.join
+        if join is not None:
+            kept, frame = join.collect(block, results, core_valid)
             stage = 0
         else:
             kept, frame = _crop(job, block, results, core_valid), {}

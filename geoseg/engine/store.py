@@ -41,7 +41,6 @@ class MapLayout:
     block: int
     chunk: int
     names: tuple[str, ...]
-    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _zarr_store(url: str, storage_options: Mapping[str, Any], read_only: bool) -> Any:
@@ -55,13 +54,16 @@ def _zarr_store(url: str, storage_options: Mapping[str, Any], read_only: bool) -
 def create_map(
     url: str, layout: MapLayout, storage_options: Mapping[str, Any] | None = None
 ) -> None:
-    """An empty map: a zarr v3 group with one sharded array per name; nothing is allocated."""
+    """An empty map: a zarr v3 group with one sharded array per name; nothing is allocated.
+
+    What is there stays: several machines may begin the same job at once.
+    """
     import zarr
 
     store = _zarr_store(url, storage_options or {}, read_only=False)
-    group = zarr.create_group(store, overwrite=True, attributes={"geoseg": dict(layout.attributes)})
+    group = zarr.open_group(store, mode="a")
     for name in layout.names:
-        group.create_array(
+        group.require_array(
             name,
             shape=layout.shape,
             dtype=MAP_DTYPES[name],

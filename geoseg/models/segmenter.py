@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from geoseg.scene.reader import Scene
 
 __all__ = [
+    "ArrayJoin",
     "Arrays",
     "Fittable",
     "InstanceTile",
@@ -167,6 +168,28 @@ class Join(Protocol):
         """Final arrays of the block: ``category_id``, ``score``, and ``instance_id`` for
         things. ``frames`` holds the frames of the block and its up to 8 neighbours by index.
         """
+        ...
+
+
+class ArrayJoin(Protocol):
+    """A Join that comes after another: it collects a block's arrays instead of its tiles."""
+
+    def collect(
+        self, block: Block, arrays: Arrays, valid: NDArray[np.bool_]
+    ) -> tuple[Arrays, Arrays]:
+        """(what the block keeps, its frame); ``arrays`` is what the join before gave."""
+        ...
+
+    def solve(
+        self, frames: Iterable[tuple[Block, Arrays]], grid: BlockGrid
+    ) -> Mapping[int, Arrays]:
+        """See Join."""
+        ...
+
+    def apply(
+        self, block: Block, kept: Arrays, table: Arrays, frames: Mapping[tuple[int, int], Arrays]
+    ) -> Arrays:
+        """See Join."""
         ...
 
 
