@@ -87,11 +87,11 @@ def polygon_labels(
 def _in_pixels(frame: GeoDataFrame, transform: Affine) -> NDArray[Any]:
     import shapely
 
-    inverse = ~transform
+    a, b, c, d, e, f = tuple(~transform)[:6]
 
     def move(xy: NDArray[np.float64]) -> NDArray[np.float64]:
-        x, y = inverse * (xy[:, 0], xy[:, 1])
-        return np.stack([x, y], 1)
+        x, y = xy[:, 0], xy[:, 1]
+        return np.stack([a * x + b * y + c, d * x + e * y + f], 1)
 
     moved: NDArray[Any] = shapely.transform(frame.geometry.to_numpy(), move)
     return moved

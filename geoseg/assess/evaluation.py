@@ -1,0 +1,186 @@
+"""A map held against the truth, window by window: what adds up, and the report made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.assess.instances import (
+    Matches,
+    average_precision,
+    match_segments,
+    over_under_segmentation,
+    panoptic_quality,
+)
+from geoseg.assess.overlap import BACKGROUND, VOID, OverlapTable, segment_key
+from geoseg.assess.segmentation import Confusion, bootstrap, boundary_band
+from geoseg.grid import Window
+from geoseg.legend import NODATA_CATEGORY, Legend
+
+__all__ = ["NOTHING", "Evaluation", "Labels"]
+
+NOTHING = 254
+"""Stands for "nothing is there" in the confusion where the truth is exhaustive."""
+
+OUTSIDE = -9
+"""A key that occurs nowhere: what lies beyond the scene's edge."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels of a window: ``category_id`` uint8, ``instance_id`` (0: none), and ``score``
+    levels of 254 (255: none) or None; each (row, col).
+    """
+
+    category_id: NDArray[np.uint8]
+    instance_id: NDArray[Any]
+    score: NDArray[np.uint8] | None = None
+
+
+@dataclass
+class Evaluation:
+    """Adds windows up, in any order.
+
+    Attributes:
+        legend: categories of both sides.
+        exhaustive: where the truth has no label there is nothing; else nobody looked there.
+        boundary_px: width of the boundaries that boundary metrics look at; 0: none.
+
+    """
+
+    legend: Legend
+    exhaustive: bool = False
+    boundary_px: int = 0
+    confusions: list[Confusion] = field(default_factory=list)
+    table: OverlapTable = field(default_factory=OverlapTable.empty)
+    near: OverlapTable = field(default_factory=OverlapTable.empty)
+    _scores: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def keys(self, truth: Labels, found: Labels) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The segments of both sides, one key per pixel."""
+        none = BACKGROUND if self.exhaustive else VOID
+        return (
+            segment_key(truth.category_id, truth.instance_id, none=none),
+            segment_key(found.category_id, found.instance_id, none=BACKGROUND),
+        )
+
+    def add(self, truth: Labels, found: Labels, inner: Window, edges: Window) -> None:
+        """One window. ``inner``: the part of the arrays that counts, once each; around it up
+        to ``boundary_px`` more are needed for the boundaries. ``edges``: the whole scene, from
+        the arrays' origin.
+        """
+        cut = inner.slices
+        categories = []
+        for labels in (truth, found):
+            ids = labels.category_id[cut]
+            if self.exhaustive:
+                ids = np.where(ids == NODATA_CATEGORY, np.uint8(NOTHING), ids)
+            categories.append(ids)
+        self.confusions.append(Confusion.of(*categories))
+        keys = self.keys(truth, found)
+        self.table = self.table + OverlapTable.of(keys[0][cut], keys[1][cut])
+        if self.boundary_px:
+            near = [self._near(key, edges)[cut] for key in keys]
+            self.near = self.near + OverlapTable.of(*near)
+        if found.score is not None:
+            self._add_scores(keys[1][cut], found.score[cut])
+
+    def _near(self, key: NDArray[np.int64], edges: Window) -> NDArray[np.int64]:
+        """Keys of the pixels near boundaries; the others belong to nothing."""
+        rim = self.boundary_px
+        padded = np.pad(key, rim, mode="edge")
+        rows, cols = edges.slices
+        padded[: max(rows.start + rim, 0)] = OUTSIDE
+        padded[max(rows.stop + rim, 0) :] = OUTSIDE
+        padded[:, : max(cols.start + rim, 0)] = OUTSIDE
+        padded[:, max(cols.stop + rim, 0) :] = OUTSIDE
+        band = boundary_band(padded, rim)[rim:-rim, rim:-rim]
+        return np.where(band | (key == VOID), key, BACKGROUND)
+
+    def _add_scores(self, key: NDArray[np.int64], score: NDArray[np.uint8]) -> None:
+        scored = score != 255
+        keys, inverse = np.unique(key[scored], return_inverse=True)
+        levels, pixels = np.zeros(len(keys), np.int64), np.bincount(inverse, minlength=len(keys))
+        np.add.at(levels, inverse, score[scored].astype(np.int64))
+        for k, level, count in zip(keys.tolist(), levels.tolist(), pixels.tolist(), strict=True):
+            before = self._scores.get(k, (0, 0))
+            self._scores[k] = (before[0] + level, before[1] + count)
+
+    @property
+    def scores(self) -> dict[int, float]:
+        """Mean score of each found segment, 0 to 1."""
+        return {key: total / (254 * n) for key, (total, n) in self._scores.items()}
+
+    def matches(self) -> Matches:
+        """Matched, missed and false segments by mask IoU."""
+        return match_segments(self.table)
+
+    def report(self) -> dict[str, Any]:
+        """All metrics as JSON values; NaN becomes None."""
+        whole = Confusion.empty()
+        for part in self.confusions:
+            whole = whole + part
+        isthing = {c.id: c.isthing for c in self.legend}
+        out = {
+            "pixels": whole.pixels,
+            "semantic": whole.summary(),
+            "per_category": {
+                self._name(k): {
+                    "iou": whole.iou(k),
+                    "f1": whole.f1(k),
+                    "precision": whole.precision(k),
+                    "recall": whole.recall(k),
+                }
+                for k in whole.categories
+            },
+        }
+        if len(self.confusions) >= 10:
+            limits = bootstrap(self.confusions, Confusion.summary, draws=200)
+            out["semantic_95_percent"] = {name: list(pair) for name, pair in limits.items()}
+        if any(isthing.values()):
+            out |= self._things(isthing)
+        plain: dict[str, Any] = _plain(out)
+        return plain
+
+    def _things(self, isthing: Mapping[int, bool]) -> dict[str, Any]:
+        things = [category for category, thing in isthing.items() if thing]
+        matches = self.matches()
+        quality = panoptic_quality(matches, isthing)
+        out: dict[str, Any] = {
+            "panoptic": {
+                name: dict(zip(("pq", "sq", "rq"), quality.mean(kind), strict=True))
+                for name, kind in (("all", None), ("things", True), ("stuff", False))
+            },
+            "objects": {
+                self._name(k): {
+                    "pq": q.pq, "sq": q.sq, "rq": q.rq, "tp": q.tp, "fp": q.fp, "fn": q.fn,
+                }
+                for k, q in quality.per_category.items()
+            },
+            "segmentation": over_under_segmentation(self.table, things),
+        }
+        if self._scores:
+            precision = average_precision(self.table, self.scores, things)
+            out["average_precision"] = dict(zip(("ap", "ap50", "ap75"), precision.mean, strict=True))
+        if self.boundary_px:
+            boundary = panoptic_quality(match_segments(self.table, self.near), isthing)
+            values = dict(zip(("pq", "sq", "rq"), boundary.mean(), strict=True))
+            out["boundary_panoptic"] = values | {"boundary_px": self.boundary_px}
+        return out
+
+    def _name(self, category: int) -> str:
+        return "(nothing)" if category == NOTHING else self.legend.by_id(category).name
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    if isinstance(value, float):
+        return None if np.isnan(value) else round(value, 6)
+    return value

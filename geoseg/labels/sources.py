@@ -1,0 +1,181 @@
+"""Labels of a scene from any file that holds them, read window by window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.errors import InputError
+from geoseg.grid import Window
+from geoseg.labels.coco import read_coco
+from geoseg.labels.rasterize import PolygonLabels, polygon_labels
+from geoseg.legend import NODATA_CATEGORY, Category, Legend
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+__all__ = ["VECTOR_SUFFIXES", "ArrayLabels", "LabelSource", "RasterLabels", "open_labels"]
+
+VECTOR_SUFFIXES = (".gpkg", ".parquet", ".geoparquet", ".fgb", ".geojson", ".shp")
+
+Pair = tuple[NDArray[np.uint8], NDArray[Any]]
+
+
+class LabelSource(Protocol):
+    """Anything that has labels on a grid."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, cols)."""
+        ...
+
+    @property
+    def legend(self) -> Legend:
+        """Its categories."""
+        ...
+
+    def read(self, window: Window) -> Pair:
+        """(category_id, instance_id) of a window inside the grid."""
+        ...
+
+
+@dataclass(frozen=True)
+class ArrayLabels:
+    """Labels in memory."""
+
+    category_id: NDArray[np.uint8]
+    instance_id: NDArray[Any]
+    legend: Legend
+    score: NDArray[np.uint8] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, cols)."""
+        return self.category_id.shape[0], self.category_id.shape[1]
+
+    def read(self, window: Window) -> Pair:
+        """See LabelSource."""
+        return self.category_id[window.slices], self.instance_id[window.slices]
+
+
+@dataclass(frozen=True)
+class RasterLabels:
+    """One band: 8 bits are categories (nodata and 255: none), more are instances (0: none)
+    of one category, "object".
+    """
+
+    path: Path
+    shape: tuple[int, int]
+    instances: bool
+    legend: Legend
+
+    def read(self, window: Window) -> Pair:
+        """See LabelSource."""
+        import rasterio
+        from rasterio.windows import Window as RasterWindow
+
+        part = RasterWindow(window.col_off, window.row_off, window.width, window.height)
+        with rasterio.open(self.path, driver="GTiff") as file:
+            values = file.read(1, window=part)
+            known = file.read_masks(1, window=part) > 0
+        if self.instances:
+            inside = known & (values > 0)
+            category = np.where(inside, np.uint8(0), np.uint8(NODATA_CATEGORY))
+            return category, np.where(inside, values, 0)
+        category = np.where(known, values, NODATA_CATEGORY).astype(np.uint8)
+        return category, np.zeros(window.shape, np.uint32)
+
+
+def raster_grid(path: Path) -> GeoBox:
+    """The grid of a GeoTIFF; raises InputError where it can't be opened."""
+    import rasterio
+    from odc.geo.geobox import GeoBox
+    from rasterio.errors import RasterioIOError
+
+    try:
+        with rasterio.open(path, driver="GTiff") as file:
+            crs = None if file.crs is None else file.crs.to_wkt()
+            return GeoBox(file.shape, file.transform, crs)
+    except RasterioIOError as error:
+        raise InputError(f"{path}: no labels can be read from it: {error}") from error
+
+
+def open_labels(
+    path: str | Path, grid: GeoBox | None, legend: Legend | None = None, *, column: str | None = None
+) -> LabelSource:
+    """Labels of a file: GeoTIFF, polygons (which need ``grid``), COCO JSON of one image.
+
+    Raises InputError on other files, and where its grid is not ``grid``.
+    """
+    path = Path(path)
+    if path.suffix.lower() in VECTOR_SUFFIXES:
+        if grid is None:
+            raise InputError(f"{path}: polygons need the grid of a raster: give --like RASTER")
+        return _open_polygons(path, grid, legend, column)
+    if path.suffix.lower() == ".json":
+        source: LabelSource = _open_coco(path)
+    else:
+        source = _open_raster(path, legend)
+        _check_grid(path, raster_grid(path), grid)
+    if grid is not None and source.shape != tuple(grid.shape):
+        raise InputError(
+            f"{path} has {source.shape} pixels, the other side {tuple(grid.shape)}: bring both "
+            "to one grid"
+        )
+    return source
+
+
+def _check_grid(path: Path, own: GeoBox, grid: GeoBox | None) -> None:
+    if grid is None:
+        return
+    same_place = np.allclose(tuple(own.affine)[:6], tuple(grid.affine)[:6], rtol=1e-9, atol=1e-6)
+    if not same_place or (own.crs and grid.crs and own.crs != grid.crs):
+        raise InputError(
+            f"{path}: its grid is not that of the other side: warp it there, nearest neighbour"
+        )
+
+
+def _open_raster(path: Path, legend: Legend | None) -> RasterLabels:
+    import rasterio
+
+    shape = tuple(int(n) for n in raster_grid(path).shape)
+    with rasterio.open(path, driver="GTiff") as file:
+        dtype = np.dtype(file.dtypes[0])
+    if dtype.kind not in "iu":
+        raise InputError(f"{path}: holds {dtype.name}: labels are whole numbers")
+    instances = dtype.itemsize > 1
+    if legend is None:
+        legend = _plain_legend(instances)
+    return RasterLabels(path, (shape[0], shape[1]), instances, legend)
+
+
+def _plain_legend(instances: bool) -> Legend:
+    if instances:
+        return Legend((Category(0, "object", "#0072b2", isthing=True),))
+    return Legend(tuple(Category(k, str(k), "#999999") for k in range(NODATA_CATEGORY - 1)))
+
+
+def _open_polygons(
+    path: Path, grid: GeoBox, legend: Legend | None, column: str | None
+) -> PolygonLabels:
+    import geopandas as gpd
+    from pyogrio.errors import DataLayerError, DataSourceError
+
+    try:
+        parquet = path.suffix.lower() in (".parquet", ".geoparquet")
+        frame = gpd.read_parquet(path) if parquet else gpd.read_file(path)
+    except (OSError, ValueError, DataSourceError, DataLayerError) as error:
+        raise InputError(f"{path}: no polygons can be read from it: {error}") from error
+    return polygon_labels(frame, grid, legend, column=column)
+
+
+def _open_coco(path: Path) -> ArrayLabels:
+    legend, images = read_coco(path)
+    first = next(images, None)
+    if first is None or next(images, None) is not None:
+        raise InputError(f"{path}: holds no image or several: give a file of one image")
+    return ArrayLabels(first.category_id, first.instance_id, legend, first.score)

@@ -1,0 +1,149 @@
+"""geoseg evaluate on rasters, polygons and COCO."""
+
+from __future__ import annotations
+
+import json
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from affine import Affine
+from click.testing import CliRunner
+from rasterio.features import shapes
+
+from geoseg.assess.evaluation import Evaluation, Labels
+from geoseg.cli import geoseg
+from geoseg.grid import Window
+from geoseg.labels.coco import LabelImage, write_coco_instances, write_coco_panoptic
+from geoseg.legend import Category, Legend
+
+TRANSFORM = Affine(2, 0, 5e5, 0, -2, 5e6)
+LEGEND = Legend((Category(0, "object", "#0072b2", isthing=True),))
+
+
+@pytest.fixture
+def truth():
+    ids = np.zeros((120, 90), np.uint16)
+    ids[5:40, 5:50], ids[5:40, 50:85], ids[60:110, 10:60] = 1, 2, 3
+    return ids
+
+
+@pytest.fixture
+def found(truth):
+    ids = np.roll(truth, 2, 1)
+    ids[ids == 2] = 0
+    ids[90:118, 65:88] = 9
+    return ids
+
+
+def write_tif(path, array, nodata=None):
+    profile = {"driver": "GTiff", "count": 1, "dtype": array.dtype, "crs": "EPSG:32633"}
+    high, wide = array.shape
+    with rasterio.open(
+        path, "w", height=high, width=wide, transform=TRANSFORM, nodata=nodata, **profile
+    ) as file:
+        file.write(array, 1)
+    return str(path)
+
+
+def polygons_of(array):
+    parts = [
+        shapely.geometry.shape(geometry)
+        for geometry, value in shapes(array.astype(np.int32), array > 0, transform=TRANSFORM)
+    ]
+    return gpd.GeoDataFrame(geometry=parts, crs="EPSG:32633")
+
+
+def run(*arguments):
+    result = CliRunner().invoke(geoseg, ["evaluate", *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_raster_polygons_and_coco_say_the_same(tmp_path, truth, found):
+    tif = write_tif(tmp_path / "map.tif", found)
+    polygons_of(truth).to_file(tmp_path / "truth.gpkg")
+    image = LabelImage(
+        file_name="x.tif",
+        category_id=np.where(truth > 0, 0, 255).astype(np.uint8),
+        instance_id=truth.astype(np.uint32),
+    )
+    write_coco_instances(tmp_path / "things.json", [image], LEGEND)
+    write_coco_panoptic(tmp_path / "panoptic.json", [image], LEGEND)
+    write_tif(tmp_path / "truth.tif", truth)
+    reports = []
+    for name in ("truth.gpkg", "things.json", "panoptic.json", "truth.tif"):
+        output = tmp_path / f"{name}.figures"
+        more = ["--exhaustive"] if name == "truth.tif" else []
+        text = run(tif, tmp_path / name, "--json", output, "--boundary-px", 2, *more)
+        assert "panoptic, things" in text
+        reports.append(json.loads(output.read_text()))
+    for report in reports[1:]:
+        assert {k: v for k, v in report.items() if k != "truth"} == {
+            k: v for k, v in reports[0].items() if k != "truth"
+        }
+    objects = reports[0]["objects"]["object"]
+    assert (objects["tp"], objects["fp"], objects["fn"]) == (2, 1, 1)
+    assert reports[0]["pixels"] == truth.size
+    both = ((truth > 0) & (found > 0)).sum()
+    either = ((truth > 0) | (found > 0)).sum()
+    assert reports[0]["per_category"]["object"]["iou"] == pytest.approx(both / either, abs=1e-6)
+
+
+def test_the_picture_shows_hits_misses_and_false_finds(tmp_path, truth, found):
+    tif = write_tif(tmp_path / "map.tif", found)
+    other = write_tif(tmp_path / "truth.tif", truth)
+    run(tif, other, "--exhaustive", "--picture", tmp_path / "errors.png")
+    with rasterio.open(tmp_path / "errors.png") as file:
+        colours = {tuple(c) for c in file.read([1, 2, 3]).reshape(3, -1).T.tolist()}
+    assert {(0, 158, 115), (0, 114, 178), (213, 94, 0)} <= colours
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_categories_of_rasters(tmp_path):
+    truth = np.array([[0, 0, 1, 255]], np.uint8)
+    found = np.array([[0, 1, 1, 1]], np.uint8)
+    a = write_tif(tmp_path / "a.tif", found, 255)
+    b = write_tif(tmp_path / "b.tif", truth, 255)
+    run(a, b, "--json", tmp_path / "x")
+    report = json.loads((tmp_path / "x").read_text())
+    assert report["pixels"] == 3
+    assert report["semantic"]["accuracy"] == pytest.approx(2 / 3, abs=1e-6)
+    assert "objects" not in report
+
+
+def test_other_grids_and_files_are_refused(tmp_path, truth):
+    a = write_tif(tmp_path / "a.tif", truth)
+    b = write_tif(tmp_path / "b.tif", truth[:50])
+    (tmp_path / "c.gpkg").write_text("no")
+    for other, words in (
+        (b, "bring both to one grid"),
+        (tmp_path / "c.gpkg", "c.gpkg: no polygons"),
+        (tmp_path / "missing.tif", "missing.tif: no labels"),
+    ):
+        result = CliRunner().invoke(geoseg, ["evaluate", a, str(other)])
+        assert result.exit_code == 2
+        assert words in result.output
+
+
+@pytest.mark.parametrize("size", [(7, 11), (33, 90), (120, 90)])
+def test_windows_leave_no_trace(truth, found, size):
+    reports = []
+    for height, width in ((120, 90), size):
+        evaluation = Evaluation(LEGEND, exhaustive=True, boundary_px=3)
+        whole = Window(0, 0, 120, 90)
+        for row in range(0, 120, height):
+            for col in range(0, 90, width):
+                inner = Window(row, col, height, width) & whole
+                around = inner.grow(3) & whole
+                sides = [
+                    Labels(np.where(a > 0, 0, 255).astype(np.uint8), a, (a % 200).astype(np.uint8))
+                    for a in (truth[around.slices], found[around.slices])
+                ]
+                evaluation.add(*sides, inner.relative_to(around), whole.relative_to(around))
+        report = evaluation.report()
+        report.pop("semantic_95_percent", None)
+        reports.append(report)
+    assert reports[0] == reports[1]
