@@ -23,10 +23,10 @@ from geoseg.errors import InputError
 from geoseg.export import qgis
 from geoseg.export.layout import print_layout
 from geoseg.export.ogr import date
-from geoseg.export.target import written_beside
+from geoseg.export.target import RASTERS, written_beside
 from geoseg.legend import Legend
 
-__all__ = ["Project", "ProjectLayer", "write_project"]
+__all__ = ["Project", "ProjectLayer", "hectares_of", "role_of", "write_project"]
 
 Role = Literal["polygons", "category", "score", "scene"]
 
@@ -304,3 +304,30 @@ def _bookmarks(root: ET.Element, layers: Sequence[ProjectLayer], main: _Ground) 
             extent=f"POLYGON(({ring}))",
         )
         _srs(mark, main.crs)
+
+
+def role_of(path: Path) -> Role:
+    """What a file is, by what geoseg wrote into it; raises InputError when it can't be read."""
+    if path.suffix.lower() not in RASTERS:
+        return "polygons"
+    try:
+        with rasterio.open(path) as file:
+            kind = file.descriptions[0] if file.count == 1 else None
+    except rasterio.errors.RasterioIOError as error:
+        raise InputError(f"{path}: can't be read: {error}") from error
+    if kind == "category":
+        return "category"
+    return "score" if kind == "score" else "scene"
+
+
+def hectares_of(layer: ProjectLayer) -> dict[int, float]:
+    """Sums of ``area_m2`` by category_id; empty for rasters and tables without areas."""
+    if layer.role != "polygons":
+        return {}
+    name = _layer_name(layer)
+    if not {"category_id", "area_m2"} <= set(pyogrio.read_info(layer.path, layer=name)["fields"]):
+        return {}
+    columns = ["category_id", "area_m2"]
+    table = pyogrio.read_dataframe(layer.path, layer=name, columns=columns, read_geometry=False)
+    sums = table.groupby("category_id")["area_m2"].sum() / 1e4
+    return {int(number): float(area) for number, area in sums.items()}

@@ -1,0 +1,186 @@
+"""A map as one web page that needs nothing else: no server, no network.
+
+The page holds the tiles of the scene, the classes and the polygons as text; scripts and
+styles are its own and named by their hash in its content security policy. Names and
+attributes reach the page as JSON and are shown as text, never as markup.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, TextIO
+
+from geoseg.errors import InputError
+from geoseg.export.columns import alias_of
+from geoseg.export.pieces import TILE, Grid, Pieces, grid_of
+from geoseg.export.target import written_beside
+from geoseg.legend import Legend
+
+__all__ = ["Page", "head_of", "pieces_of", "read_polygons", "write_page"]
+
+_SCENE_BYTES = 80 << 20
+"""Room for the scene's tiles; a finer level that would not fit is left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What the page shows.
+
+    Attributes:
+        polygons: GeoDataFrame in the scene's CRS; columns of any names.
+        legend: names and colours.
+        title, note: note is the line below the title: sources, licences.
+        scene: the image under the map; None: none.
+        bands: shown as red, green and blue, from 1.
+        report: facts of the run, shown as a list.
+
+    """
+
+    polygons: Any
+    legend: Legend
+    title: str
+    note: str = ""
+    scene: Path | None = None
+    bands: tuple[int, int, int] = (1, 2, 3)
+    report: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_polygons(path: str | os.PathLike[str]) -> Any:
+    """A GeoDataFrame of a .gpkg, .parquet, .fgb or .geojson; raises InputError."""
+    import geopandas as gpd
+    import pyogrio
+
+    try:
+        if Path(path).suffix.lower() == ".parquet":
+            return gpd.read_parquet(path).drop(columns="bbox", errors="ignore")
+        layers = [name for name, kind in pyogrio.list_layers(path) if kind is not None]
+        return gpd.read_file(path, layer=layers[0] if layers else None)
+    except (pyogrio.errors.DataSourceError, OSError, ValueError) as error:
+        raise InputError(f"{path}: can't be read as polygons: {error}") from error
+
+
+def pieces_of(page: Page) -> Pieces:
+    """The pieces of the page, on the scene's grid; polygons are brought to its CRS."""
+    frame = page.polygons
+    grid = grid_of(page.scene, frame)
+    if grid.crs_wkt and frame.crs is not None:
+        frame = frame.to_crs(grid.crs_wkt)
+    bands = page.bands
+    if page.scene is not None:
+        import rasterio
+
+        with rasterio.open(page.scene) as file:
+            bands = tuple(min(band, file.count) for band in page.bands)  # type: ignore[assignment]
+    return Pieces(frame, grid, page.scene, bands)
+
+
+def write_page(page: Page, path: str | os.PathLike[str], *, overwrite: bool = False) -> int:
+    """Write the page; returns its bytes. Raises OutputError."""
+    with written_beside(path, overwrite, kinds=("page",)) as part:
+        pieces = pieces_of(page)
+        finest = _finest_scene_level(pieces)
+        before, after = head_of(page, pieces.grid, finest, served=False)
+        with open(part, "w", encoding="utf-8") as out:
+            out.write(before)
+            for key in _keys(pieces.grid, finest if page.scene else None):
+                _embed(out, key, pieces.get)
+            out.write(after)
+        return part.stat().st_size
+
+
+def _keys(grid: Grid, finest: int | None) -> list[str]:
+    keys = ["table", *(f"v-{r}-{c}" for r, c in grid.tiles(0))]
+    for level in range(grid.levels, -1, -1):
+        if level:
+            keys += [f"c-{level}-{r}-{c}" for r, c in grid.tiles(level)]
+        if finest is not None and level >= finest:
+            keys += [f"s-{level}-{r}-{c}" for r, c in grid.tiles(level)]
+    return keys
+
+
+def _embed(out: TextIO, key: str, get: Callable[[str], bytes | None]) -> None:
+    piece = get(key)
+    if piece is not None:
+        text = base64.b64encode(piece).decode()
+        out.write(f'<script type="application/octet-stream" id="{key}">{text}</script>\n')
+
+
+def _finest_scene_level(pieces: Pieces) -> int:
+    """The finest level whose tiles, and all coarser ones, fit; judged by sixteen tiles."""
+    for level in range(pieces.grid.levels):
+        tiles = list(pieces.grid.tiles(level))
+        sample = tiles[:: max(1, len(tiles) // 16)]
+        sizes = [len(pieces.scene(level, *tile) or b"") for tile in sample]
+        if sum(sizes) / len(sizes) * len(tiles) * 4 / 3 < _SCENE_BYTES:
+            return level
+    return pieces.grid.levels
+
+
+def head_of(page: Page, grid: Grid, finest: int, *, served: bool) -> tuple[str, str]:
+    """The page's text before and after its pieces."""
+    folder = resources.files("geoseg.export") / "web"
+    style = (folder / "page.css").read_text(encoding="utf-8")
+    script = "".join((folder / f).read_text(encoding="utf-8") for f in ("map.js", "panel.js"))
+    policy = (
+        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
+        f"img-src data:; connect-src {chr(39)}{'self' if served else 'none'}{chr(39)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    text = (folder / "page.html").read_text(encoding="utf-8")
+    text = text.replace("@@POLICY@@", policy).replace("@@STYLE@@", style)
+    before, after = text.replace("@@SCRIPT@@", script).split("@@DATA@@")
+    facts = json.dumps(_facts(page, grid, finest, served), ensure_ascii=False)
+    # no text can end the element it stands in
+    facts = facts.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return f'{before}<script type="application/json" id="facts">{facts}</script>\n', after
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _facts(page: Page, grid: Grid, finest: int, served: bool) -> dict[str, Any]:
+    frame = page.polygons
+    amounts: dict[int, float] = {}
+    if "category_id" in frame:
+        measure = next((c for c in ("area_m2", "pixels") if c in frame), None)
+        groups = frame.groupby("category_id")
+        sums = groups[measure].sum() if measure else groups.size()
+        amounts = {int(number): float(value) for number, value in sums.items()}
+    return {
+        "title": page.title,
+        "note": page.note,
+        "rows": grid.shape[0],
+        "cols": grid.shape[1],
+        "tile": TILE,
+        "levels": grid.levels,
+        "metres": _metres(grid) if "area_m2" in frame else 0,
+        "scene": {"finest": finest} if page.scene is not None else None,
+        "served": served,
+        "legend": [
+            {"id": c.id, "name": c.name, "colour": c.colour, "area": amounts.get(c.id, 0.0)}
+            for c in sorted(page.legend, key=lambda c: -amounts.get(c.id, 0.0))
+            if amounts.get(c.id)
+        ],
+        "words": {name: alias_of(name) for name in map(str, frame.columns)},
+        "report": dict(page.report),
+    }
+
+
+def _metres(grid: Grid) -> float:
+    """Metres per pixel at the centre; 0 without a CRS."""
+    from pyproj import CRS, Geod, Transformer
+
+    if grid.crs_wkt is None:
+        return 0.0
+    to_degrees = Transformer.from_crs(CRS.from_wkt(grid.crs_wkt), 4326, always_xy=True)
+    row, col = grid.shape[0] / 2, grid.shape[1] / 2
+    ends = [to_degrees.transform(*(grid.transform @ (col + step, row))) for step in (-0.5, 0.5)]
+    return float(Geod(ellps="WGS84").inv(*ends[0], *ends[1])[2])
