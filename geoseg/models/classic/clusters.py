@@ -274,29 +274,35 @@ def _strips(rows: int, size: int = ROWS) -> list[slice]:
     return [slice(r, min(r + size, rows)) for r in range(0, max(rows, 1), size)]
 
 
+_STRIP = 256
+"""Pixels whose distances are computed together: they stay in the nearest cache."""
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _nearest(values: Any, start: int, stop: int, centres: Any, out: Any, best: Any) -> None:
-    """Class of pixels start..stop-1; each pixel's sums run over features in order."""
+def _nearest(values: Any, start: int, stop: int, centres: Any, work: Any) -> None:
+    """Class of pixels start..stop-1 of values (feature, pixel) into work[0].
+
+    Each pixel's sum runs over features in order, so that it is the same in any strip. All
+    arrays are float64: loops of one type become vector instructions.
+    """
     classes, width = centres.shape
     size = stop - start
-    distance = np.empty(size)
+    label, best, distance = work[0], work[1], work[2]
+    best[:] = np.inf
     for c in range(classes):
+        column, centre = values[0, start:stop], centres[c, 0]
         for i in range(size):
-            distance[i] = 0.0
-        for f in range(width):
-            centre = centres[c, f]
+            step = column[i] - centre
+            distance[i] = step * step
+        for f in range(1, width):
+            column, centre = values[f, start:stop], centres[c, f]
             for i in range(size):
-                step = values[f, start + i] - centre
+                step = column[i] - centre
                 distance[i] += step * step
-        if c == 0:
-            for i in range(size):
-                best[i] = distance[i]
-                out[i] = 0
-        else:
-            for i in range(size):
-                nearer = distance[i] < best[i]
-                best[i] = distance[i] if nearer else best[i]
-                out[i] = c if nearer else out[i]
+        number = np.float64(c)
+        for i in range(size):
+            label[i] = number if distance[i] < best[i] else label[i]
+            best[i] = min(distance[i], best[i])
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -304,30 +310,32 @@ def assign(values: Any, centres: Any) -> Any:
     """Index uint8 of the nearest centre of values (feature, pixel); ties to the first."""
     pixels = values.shape[1]
     labels = np.empty(pixels, np.uint8)
-    best = np.empty(512)
-    for start in range(0, pixels, 512):
-        stop = min(start + 512, pixels)
-        _nearest(values, start, stop, centres, labels[start:stop], best)
+    work = np.zeros((3, _STRIP))
+    for start in range(0, pixels, _STRIP):
+        stop = min(start + _STRIP, pixels)
+        _nearest(values, start, stop, centres, work)
+        for i in range(start, stop):
+            labels[i] = np.uint8(work[0, i - start])
     return labels
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _accumulate(
-    values: Any, usable: Any, centres: Any, low: Any, steps: Any, sums: Any, counts: Any,
-) -> None:  # fmt: skip
+    values: Any, usable: Any, centres: Any, low: Any, steps: Any, sums: Any, counts: Any
+) -> None:
     """Add whole-number sums of (value - low) / step per nearest centre."""
     width, pixels = values.shape
-    labels, best = np.empty(512, np.uint8), np.empty(512)
     inverse = 1.0 / steps
-    for start in range(0, pixels, 512):
-        stop = min(start + 512, pixels)
-        _nearest(values, start, stop, centres, labels, best)
+    work = np.zeros((3, _STRIP))
+    for start in range(0, pixels, _STRIP):
+        stop = min(start + _STRIP, pixels)
+        _nearest(values, start, stop, centres, work)
         for i in range(start, stop):
             if usable[i]:
-                c = labels[i - start]
+                c = np.int64(work[0, i - start])
                 counts[c] += 1
                 for f in range(width):
-                    sums[c, f] += np.int64(np.floor((values[f, i] - low[f]) * inverse[f] + 0.5))
+                    sums[c, f] += np.int64((values[f, i] - low[f]) * inverse[f] + 0.5)
 
 
 def kmeans(spec: Spec) -> ClusterFit:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from geoseg.errors import ModelError
 from geoseg.grid import Block, BlockGrid, Tile
 from geoseg.legend import Category, Legend
-from geoseg.models.classic.fields import FieldTile, assemble, field_tiles
+from geoseg.models.classic.fields import FieldTile, as_float, assemble, field_tiles
 from geoseg.models.classic.indices import Features
 from geoseg.models.classic.links import Nodes, first_pixels, numbered_by_first, ring, roots
 from geoseg.models.classic.palette import two_classes
@@ -31,15 +31,6 @@ __all__ = ["Canny", "Contours", "Hysteresis", "Sobel", "canny", "contours", "sob
 
 BoolArray = NDArray[np.bool_]
 _EIGHT = np.ones((3, 3), bool)
-
-
-def as_float(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Whole numbers of 8 and 16 bits scaled to 0..1 (-1..1), others as they are."""
-    from skimage.util import img_as_float64
-
-    small = values.dtype.kind in "iu" and values.dtype.itemsize <= 2
-    scaled: NDArray[np.float64] = img_as_float64(values) if small else values.astype(np.float64)
-    return scaled
 
 
 @dataclass(frozen=True)

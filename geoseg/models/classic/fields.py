@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from geoseg.grid import Block, Tile, Window
 from geoseg.models.classic.indices import Features
 
-__all__ = ["FieldTile", "assemble", "clipped", "field_tiles"]
+__all__ = ["FieldTile", "as_float", "assemble", "clipped", "field_tiles"]
 
 BoolArray = NDArray[np.bool_]
 Kernel = Callable[[NDArray[Any], BoolArray], Sequence[NDArray[Any]]]
@@ -29,17 +29,27 @@ class FieldTile:
     usable: BoolArray
 
 
+def as_float(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Whole numbers of 8 and 16 bits scaled to 0..1 (-1..1), others as they are."""
+    from skimage.util import img_as_float64
+
+    small = values.dtype.kind in "iu" and values.dtype.itemsize <= 2
+    scaled: NDArray[np.float64] = img_as_float64(values) if small else values.astype(np.float64)
+    return scaled
+
+
 def field_tiles(
     features: Features, pixels: NDArray[Any], valid: BoolArray, *, single: bool
 ) -> list[Any]:
-    """Features of each tile; one alone keeps its dtype, several are float64."""
+    """Features of each tile; one alone keeps its dtype, several are scaled by ``as_float``."""
     out: list[Any] = []
     for tile, tile_valid in zip(pixels, valid, strict=True):
         if single:
             value, usable = features.value(tile, tile_valid)
             out.append(FieldTile(value[None], usable))
         else:
-            out.append(FieldTile(*features.stack(tile, tile_valid)))
+            values = np.stack([as_float(value) for value in features.values(tile)])
+            out.append(FieldTile(values, tile_valid & np.isfinite(values).all(axis=0)))
     return out
 
 

@@ -21,8 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.grid import Block, BlockGrid, Tile
-from geoseg.models.classic.edges import as_float
-from geoseg.models.classic.fields import assemble, field_tiles
+from geoseg.models.classic.fields import as_float, assemble, field_tiles
 from geoseg.models.classic.forest import find
 from geoseg.models.classic.indices import Features
 from geoseg.models.classic.links import Crossing, Nodes, first_pixels, numbered_by_first, ring
@@ -257,5 +256,7 @@ class Merged:
 def felzenszwalb(spec: Spec) -> Merged:
     """``felzenszwalb:scale=50,sigma=0.8``: of all bands, or of the features named."""
     features = Features.parse(spec.features, spec.number("gain", 1.0, 1e-12, 1e12))
-    join = Merging(spec.number("sigma", 0.8, 0, 50), spec.number("scale", 50.0, 0, 1e12), (1, 1))
+    # scikit-image's unit of scale: 255 for values from 0 to 1
+    scale = spec.number("scale", 50.0, 0, 1e12) / 255
+    join = Merging(spec.number("sigma", 0.8, 0, 50), scale, (1, 1))
     return Merged(region_card(spec, features, join.halo), features, join)

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from geoseg.errors import ModelError
 from geoseg.grid import Block, BlockGrid, Tile
-from geoseg.models.classic.edges import as_float
-from geoseg.models.classic.fields import assemble, field_tiles
+from geoseg.models.classic.fields import as_float, assemble, field_tiles
 from geoseg.models.classic.indices import Features
 from geoseg.models.classic.links import Nodes, first_pixels, numbered_by_first, ring, roots
 from geoseg.models.classic.regions import region_card

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from geoseg.errors import ModelError
 from geoseg.grid import Block, BlockGrid, Tile
 from geoseg.legend import Category, Legend
-from geoseg.models.classic.edges import as_float
-from geoseg.models.classic.fields import assemble, field_tiles
+from geoseg.models.classic.fields import as_float, assemble, field_tiles
 from geoseg.models.classic.forest import (
     NO_EDGE,
     frame_of,

@@ -9,7 +9,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.models.classic.edges import as_float
+from geoseg.models.classic.fields import as_float
 
 __all__ = ["Relief", "gradient", "lowest_in_window", "smoothed"]
 
