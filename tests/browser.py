@@ -98,7 +98,7 @@ class Browser:
 
     def wait(self, expression: str, seconds: float = 60) -> None:
         end = time.monotonic() + seconds
-        while not self.value(expression):
+        while not self.value(f"!!({expression})"):
             assert time.monotonic() < end, f"{expression} never came true: {self.errors}"
             time.sleep(0.05)
 

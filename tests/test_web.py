@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from browser import Browser, browser, need_chromium
 from test_export_raster import grid
 from test_export_vector import LEGEND
 
+from geoseg.export.serve import make_server
 from geoseg.export.web import Page, write_page
 
 pytestmark = pytest.mark.chromium
@@ -99,14 +102,20 @@ def test_a_page_works_offline_without_a_word(tmp_path: Path, chrome: Browser) ->
     chrome.settle()
     chrome.picture(tmp_path / "close.png")
     # without its class the lake is the scene again
-    at = "[...pen.getImageData(canvas.width / 2, canvas.height / 2, 1, 1).data]"
+    at = """(() => {
+        const one = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+        one.drawImage(canvas, -canvas.width / 2, -canvas.height / 2);
+        return [...one.getImageData(0, 0, 1, 1).data];
+    })()"""
     chrome.value("tell(-1)")
     chrome.settle()
     before = chrome.value(at)
-    chrome.value("document.querySelector('#legend input').click()")
+    chrome.value("[...document.querySelectorAll('#legend input')].at(-1).click()")
     chrome.settle()
     assert chrome.value(at) != before
-    chrome.value("document.querySelector('#legend input').click(); by('find').value = 'wat';")
+    chrome.value(
+        "[...document.querySelectorAll('#legend input')].at(-1).click(); by('find').value = 'wat';"
+    )
     chrome.value("by('find').dispatchEvent(new Event('input'))")
     assert chrome.value("document.querySelectorAll('#largest button').length") == 1
     chrome.value("document.querySelector('#largest button').click()")
@@ -169,3 +178,32 @@ def test_panning_and_zooming_stay_fluid(tmp_path: Path, chrome: Browser) -> None
     # two busy cores draw in software here; the figure of a whole run is in benchmarks
     assert np.percentile(frames, 95) < 150
     assert chrome.errors == []
+
+
+def test_a_served_page_shows_the_same_and_nothing_else(tmp_path: Path, chrome: Browser) -> None:
+    server = make_server(a_page(tmp_path, side=700))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}"
+        chrome.open(url + "/")
+        chrome.settle()
+        assert chrome.value("rowAt(data.cols / 3, data.rows / 2)") >= 0
+        assert chrome.errors == []
+        assert all(r.startswith((url + "/", "data:")) for r in chrome.requests)
+        for path in ("/../scene.tif", "/tiles/../scene.tif", "/tiles/s-0-%2e%2e-1", "/tiles/s-9-0-0",
+                     "/scene.tif", "/tiles/s-0-99999999-0", "/tiles/x-1", "/tiles/"):  # fmt: skip
+            connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            assert answer.status in {204, 404} and answer.read() == b"", path
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
+        connection.request("GET", "/", headers={"Host": "evil.example"})
+        assert connection.getresponse().status == 403
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
+        connection.request("POST", "/", body="x")
+        assert connection.getresponse().status == 501
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

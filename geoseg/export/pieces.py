@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import rasterio.features
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning
 
 from geoseg.errors import InputError
 
@@ -28,7 +30,7 @@ __all__ = ["TILE", "Grid", "Pieces", "grid_of"]
 
 TILE = 512
 _NOWHERE = 255
-_BUFFER_PX = 2.0
+_BUFFER_PX = 4.0
 _UNITS_PER_PX = 4
 _FREE_GRID_PX = 8192
 _QUALITY = 70
@@ -147,7 +149,8 @@ class Pieces:
         scaled = (pixels.astype(np.float32) - low) / (high_value - low)
         image = (255 * np.clip(np.nan_to_num(scaled), 0, 1)).astype(np.uint8)
         profile = {"driver": "JPEG", "count": 3, "dtype": "uint8", "QUALITY": str(_QUALITY)}
-        with MemoryFile() as memory:
+        with MemoryFile() as memory, warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a tile lies on the page
             with memory.open(height=shape[1], width=shape[2], **profile) as out:
                 out.write(image)
             return bytes(memory.read())

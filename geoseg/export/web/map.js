@@ -15,7 +15,7 @@ async function inflate(bytes) {
 async function piece(key) {
   if (data.served) {
     const answer = await fetch("tiles/" + key);
-    return answer.ok ? new Uint8Array(await answer.arrayBuffer()) : null;
+    return answer.status === 200 ? new Uint8Array(await answer.arrayBuffer()) : null;
   }
   const node = document.getElementById(key);
   return node ? bytesOf(node.textContent) : null;
@@ -236,13 +236,18 @@ function drawSelected() {
     const path = new Path2D();
     trace(path, cell.shapes[n]);
     const scale = view.k * view.dpr;
+    over.save();
     over.setTransform(scale, 0, 0, scale, screenX(c * size) * view.dpr, screenY(r * size) * view.dpr);
+    over.beginPath();
+    over.rect(0, 0, size, size); // pieces end beyond their cell: their cuts stay unseen
+    over.clip();
     over.strokeStyle = "#000";
     over.lineWidth = 5 / view.k;
     over.stroke(path);
     over.strokeStyle = "#fff";
     over.lineWidth = 2.5 / view.k;
     over.stroke(path);
+    over.restore();
   });
   over.restore();
 }
