@@ -197,11 +197,17 @@ def memory_of(name: str, height: int, nodata: str) -> None:
     start, rows, largest = time.perf_counter(), 0, 0
     for batch in polygonize_blocks(source, options, Attributes()):
         rows += batch.num_rows
-        largest = max(largest, *np.diff(np.frombuffer(
-            batch.column("geometry").buffers()[1], np.int32, batch.num_rows + 1)).tolist())
+        largest = max(
+            largest,
+            *np.diff(
+                np.frombuffer(batch.column("geometry").buffers()[1], np.int32, batch.num_rows + 1)
+            ).tolist(),
+        )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     took = time.perf_counter() - start
-    print(f"| {name}, background {nodata} | {height} | {rows:,} | {largest / 2**20:.0f} MB | ", end="")
+    print(
+        f"| {name}, background {nodata} | {height} | {rows:,} | {largest / 2**20:.0f} MB | ", end=""
+    )
     print(f"{peak - before:.0f} MB | {took:.0f} s |", flush=True)
 
 
@@ -287,9 +293,7 @@ def exact(count: int) -> None:
         nodata = (0,) if rng.random() < 0.5 else ()
         size = tuple(int(v) for v in rng.integers(1, 18, 2))
         options = VectorizeOptions(multi=False, nodata=nodata, tile_size=size)
-        table = pa.Table.from_batches(
-            polygonize_blocks(ArraySource(labels), options, Attributes())
-        )
+        table = pa.Table.from_batches(polygonize_blocks(ArraySource(labels), options, Attributes()))
         shapes = shapely.from_wkb(table["geometry"].to_numpy(zero_copy_only=False))
         got = set(zip([g.wkb for g in shapely.normalize(shapes)], table["value"].to_pylist()))
         mask = labels != 0 if nodata else None
@@ -300,7 +304,9 @@ def exact(count: int) -> None:
         invalid += int((~shapely.is_valid(shapes)).sum())
         polygons += len(shapes)
     took = time.perf_counter() - start
-    print(f"{count:,} rasters, {polygons:,} polygons: {wrong} differ, {invalid} invalid ({took:.0f} s)")
+    print(
+        f"{count:,} rasters, {polygons:,} polygons: {wrong} differ, {invalid} invalid ({took:.0f} s)"
+    )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from geoseg.errors import InputError
 from geoseg.grid import Window
 from geoseg.legend import Category, Legend
-from geoseg.vectorize.merge import Polygons, merge
+from geoseg.vectorize.merge import merge
+from geoseg.vectorize.rings import Polygons
 from geoseg.vectorize.stream import (
     VectorizeOptions,
     polygonize_blocks,

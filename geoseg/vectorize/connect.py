@@ -17,7 +17,7 @@ from geoseg.vectorize import columns as col
 from geoseg.vectorize.columns import PIECE_HEAD, PIECE_TAIL
 from geoseg.vectorize.compiled import kernel
 from geoseg.vectorize.intrinsics import load_i64
-from geoseg.vectorize.merge import Polygons, Rings
+from geoseg.vectorize.rings import Polygons, Rings
 from geoseg.vectorize.table import Group
 
 __all__ = ["CornerGroups"]

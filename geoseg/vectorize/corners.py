@@ -95,12 +95,12 @@ def _add(rec: Any, k: int, pos: int, following: int, own: int) -> None:
 
 
 @kernel
-def link_corners(p: Any, nodata: Any, straight: bool, rec: Any, row_owner: Any) -> int:
+def link_corners(p: Any, part: Any, straight: bool, rec: Any, row_owner: Any) -> int:
     """Link the corners of one tile.
 
     Args:
-        p: pixels (h + 1, w + 1), unsigned: the tile and one row above and column left of it.
-        nodata: the value of pixels that belong to no region.
+        p: pixels (h + 1, any), unsigned: the tile and one row above it, and more columns.
+        part: (value of pixels that belong to no region, the column left of the tile, w).
         straight: also record vertices where a neighbour's boundaries meet a straight side.
         rec: int32 (4 * (h + w) + 4 * h * w, 4), filled: ports first, corners after them.
         row_owner: int64 (h,), filled: the record on whose ring the run at the right border
@@ -110,7 +110,8 @@ def link_corners(p: Any, nodata: Any, straight: bool, rec: Any, row_owner: Any) 
         The number of records, ports included.
 
     """
-    h, w = p.shape[0] - 1, p.shape[1] - 1
+    nodata, c0, w = part
+    h = p.shape[0] - 1
     left_in, left_out = 4 * w, 4 * w + h
     right_out, right_in = 4 * w + 2 * h, 4 * w + 3 * h
     k = 4 * (w + h)
@@ -128,11 +129,11 @@ def link_corners(p: Any, nodata: Any, straight: bool, rec: Any, row_owner: Any) 
     codes = code_bytes.view(np.uint64)
     edge_words = edge_bytes.view(np.uint64)
     for j in range(w):
-        edge_bytes[1, j] = p[0, j] != p[0, j + 1]
+        edge_bytes[1, j] = p[0, c0 + j] != p[0, c0 + j + 1]
 
     for i in range(h):
         down, words = edge_bytes[i & 1], edge_words[i & 1]
-        above, below = p[i], p[i + 1]
+        above, below = p[i, c0 : c0 + w + 1], p[i + 1, c0 : c0 + w + 1]
         _classify(above, below, edge_bytes[1 - (i & 1)][:w], down[:w], code_bytes)
         to_west, to_east = np.int32(left_out + i), np.int32(left_in + i)
         row = np.int32(i << 18)
@@ -246,9 +247,9 @@ def link_corners(p: Any, nodata: Any, straight: bool, rec: Any, row_owner: Any) 
             row_owner[i] = to_north[q] if q >= 0 else LEFT - i
 
     for j in range(w):
-        if p[h, j] != p[h, j + 1]:
-            if p[h, j] != nodata:
+        if p[h, c0 + j] != p[h, c0 + j + 1]:
+            if p[h, c0 + j] != nodata:
                 rec[to_south[j], NEXT] = 2 * w + j
-            if p[h, j + 1] != nodata:
+            if p[h, c0 + j + 1] != nodata:
                 rec[3 * w + j, NEXT] = to_north[j]
     return k

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from geoseg.vectorize import columns as col
 from geoseg.vectorize.connect import select
 from geoseg.vectorize.lobes import build_set, keep_vertices
-from geoseg.vectorize.merge import Polygons, Rings
+from geoseg.vectorize.rings import Polygons, Rings
 from geoseg.vectorize.spill import Growing
 
 __all__ = ["Coverage"]

@@ -18,7 +18,8 @@ from geoseg.grid import Window
 from geoseg.vectorize import columns as col
 from geoseg.vectorize.compiled import kernel
 from geoseg.vectorize.intrinsics import load_i64
-from geoseg.vectorize.merge import Polygons, Rings, Tile, trace_tiles
+from geoseg.vectorize.merge import Tile, trace_tiles
+from geoseg.vectorize.rings import Polygons, Rings
 from geoseg.vectorize.table import Group
 
 __all__ = ["diced"]
@@ -140,9 +141,9 @@ def diced(group: Group, most: int) -> Group:
     if not len(large):
         return group
     cut = [_cut(rings, int(q), most) for q in group.order[large]]
-    base = len(rings)
+    base: Any = len(rings)
     order: list[NDArray[np.int64]] = []
-    before = 0
+    before: Any = 0
     for at, pieces in zip(large, cut, strict=True):
         order += [group.order[before:at], base + np.arange(len(pieces))]
         base += len(pieces)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from geoseg.vectorize.columns import PIECE_HEAD, PIECE_TAIL
 from geoseg.vectorize.compiled import inner, kernel
 from geoseg.vectorize.intrinsics import load_i64
-from geoseg.vectorize.merge import Rings
+from geoseg.vectorize.rings import Rings
 
 __all__ = ["Ground", "measure"]
 
@@ -137,7 +137,7 @@ class Ground:
             _powers(_trimmed(fit(e))),
             _powers(_trimmed(mixed)),
             _powers(_trimmed(fit(g))),
-            _powers(chebyshev.chebint(area, axis=0) * frame[1]),
+            _powers(np.asarray(chebyshev.chebint(area, axis=0) * frame[1], float)),
         )
 
     @classmethod
@@ -149,7 +149,7 @@ class Ground:
         parts = [np.array([[value * unit**2]]) for value in (e, f, g)]
         area = np.array([[0.0], [abs(t.determinant) * unit**2 * half]])
         frame = (half, half, shape[0] / 2, shape[0] / 2)
-        return cls(frame, *parts, area)
+        return cls(frame, parts[0], parts[1], parts[2], area)
 
 
 def _trimmed(c: Coefficients) -> Coefficients:
@@ -200,7 +200,8 @@ def _measure(rings: Any, polygons: Any, order: Any, metric: Any, out: Any) -> No
                 x, y = np.float64(both & 0xFFFFFFFF), np.float64(both >> 34)
                 dx, dy = x - px, y - py
                 # the middle of short edges, two Gauss points per piece of long ones
-                span, points = abs(dx) + abs(dy), 1
+                span = abs(dx) + abs(dy)
+                points: Any = 1
                 if span > short:
                     points = 2 * np.int64(np.ceil(span / (16 * short)))
                 for k in range(points):

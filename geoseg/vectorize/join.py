@@ -141,8 +141,8 @@ def _successors(arcs: Any) -> Any:
         bits += 1
     mask, down = (1 << bits) - 1, np.uint64(64 - bits)
     slots = np.empty(1 << bits, np.int64)
-    for s in range(slots.size):
-        slots[s] = NONE
+    for i in range(slots.size):
+        slots[i] = NONE
     spread = np.uint64(0x9E3779B97F4A7C15)
     for a in range(n):
         if arcs[a, IN] != NONE:

@@ -25,7 +25,7 @@ _BRUTE = 24
 
 
 @inner
-def _mix(value: int) -> int:
+def _mix(value: Any) -> Any:
     """A well-spread hash of an int64 (the finalizer of SplitMix64)."""
     z = np.uint64(value) + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -138,7 +138,7 @@ def square_batch(
         tolerance: in metres.
 
     """
-    ground = Affine.scale(*pixel) * ~transform  # CRS to metres along rows and columns
+    ground = Affine.scale(*pixel) @ ~transform  # CRS to metres along rows and columns
     shapes = shapely.from_wkb(batch.column("geometry").to_numpy(zero_copy_only=False))
     on_ground = shapely.transform(shapes, _through(ground))
     square = squared(on_ground, tolerance)

@@ -21,16 +21,9 @@ from geoseg.vectorize.connect import CornerGroups
 from geoseg.vectorize.coverage import Coverage
 from geoseg.vectorize.dice import diced
 from geoseg.vectorize.ground import Ground
-from geoseg.vectorize.merge import (
-    BlockArcs,
-    Frontier,
-    Polygons,
-    Rings,
-    Tile,
-    trace_tile,
-    trace_tiles,
-)
+from geoseg.vectorize.merge import BlockArcs, Frontier, Tile, trace_tile, trace_tiles
 from geoseg.vectorize.regularize import square_batch
+from geoseg.vectorize.rings import Polygons, Rings
 from geoseg.vectorize.strips import (
     BlockLabels,
     LabelSource,

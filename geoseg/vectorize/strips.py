@@ -199,7 +199,10 @@ def strips_of(source: LabelSource, height: int, left_out: LeftOut) -> Iterator[S
         if labels.shape != window.shape:
             raise InputError(f"a source gave {labels.shape} pixels for {window}")
         last = top + band >= rows
-        whole = labels if above is None else np.ma.vstack([above, labels])
+        whole = labels
+        if above is not None:
+            stack = np.ma.vstack if np.ma.isMaskedArray(labels) else np.concatenate
+            whole = stack([above, labels])
         above = labels[-1:].copy()
         yield from _cut_strips(window, whole, score, (height, left_out, last))
 
@@ -284,5 +287,5 @@ def cut_tiles(strip: Strip, width: int) -> list[Tile]:
         w = min(width, strip.window.width - c)
         window = Window(top, strip.window.col_off + c, height, w)
         score = None if strip.score is None else strip.score[:, c : c + w]
-        tiles.append(Tile(window, strip.pixels[:, c : c + w + 1], strip.nodata, score))
+        tiles.append(Tile(window, strip.pixels, strip.nodata, score, c))
     return tiles

@@ -17,7 +17,7 @@ from geoseg.errors import InputError
 from geoseg.legend import NODATA_CATEGORY, Legend
 from geoseg.vectorize import columns as col
 from geoseg.vectorize.ground import Ground, measure
-from geoseg.vectorize.merge import Rings
+from geoseg.vectorize.rings import Rings
 from geoseg.vectorize.wkb import wkb_array, wkb_sizes
 
 __all__ = ["Attributes", "Group", "pack_labels", "polygon_batch", "polygon_schema"]

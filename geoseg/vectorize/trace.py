@@ -50,7 +50,7 @@ _ON_PATH = -2  # RING of a record on the path that is being walked is _ON_PATH -
 @inner
 def _emit(path: Any, mark: int, rec: Any, geo: Any, xy: Any, row: Any) -> None:
     """Write the corners of ``path`` as coordinates and sum them into one table row."""
-    y0, x0, p, table = geo
+    y0, x0, c0, p, table = geo
     scored = table.shape[0] > 1
     pixels, scores = np.int64(0), np.int64(0)
     least, most = np.int64(2**31), np.int64(-1)
@@ -83,7 +83,7 @@ def _emit(path: Any, mark: int, rec: Any, geo: Any, xy: Any, row: Any) -> None:
     x, y = (least >> 5) & 8191, least >> 18
     row[MINKEY] = ((y + y0) << 32) | (x + x0)
     row[OWNER] = rec[first, OWN]
-    row[LABEL] = np.int64(p[y + 1, x + 1])
+    row[LABEL] = np.int64(p[y + 1, c0 + x + 1])
     x, y = (most >> 5) & 8191, most >> 18
     row[MAXKEY] = ((y + y0) << 32) | (x + x0)
 
@@ -118,7 +118,7 @@ def _unpack(table: Any, n: int) -> None:
 
 
 @inner
-def _port_key(port: int, geo: Any, h: int, w: int) -> int:
+def _port_key(port: int, geo: Any, h: int, w: int) -> Any:
     """Lattice edge and side of a port, the same seen from both tiles."""
     y0, x0 = np.int64(geo[0]), np.int64(geo[1])
     if port < 4 * w:
@@ -133,9 +133,9 @@ def walk(p: Any, table: Any, origin: Any, rec: Any, n_rec: int) -> Any:
     """Closed rings of a tile with linked corners, and the paths of its open arcs.
 
     Args:
-        p: pixels (h + 1, w + 1).
+        p: pixels (h + 1, any).
         table: packed summed scores (h + 1, w + 1), or (1, 1) without scores.
-        origin: (row, col) of the tile.
+        origin: (row, col) of the tile, the column of p left of it, w.
         rec: the linked records; RING is filled.
         n_rec: their number.
 
@@ -145,9 +145,9 @@ def walk(p: Any, table: Any, origin: Any, rec: Any, n_rec: int) -> Any:
         (arcs, 3): in port, out port, end in the last array, the records on the arcs.
 
     """
-    h, w = p.shape[0] - 1, p.shape[1] - 1
+    h, w = p.shape[0] - 1, origin[3]
     ports = 4 * (h + w)
-    geo = (origin[0], origin[1], p, table)
+    geo = (origin[0], origin[1], origin[2], p, table)
     size = max(n_rec - ports, 1)
     n_in = 0
     for i in range(ports):
@@ -211,8 +211,8 @@ def cut_arcs(p: Any, table: Any, origin: Any, rec: Any, ends: Any, on_arcs: Any)
 
     Returns arcs (n, WIDTH), pairs (m, 2) of arcs that end in one vertex, coordinates.
     """
-    h, w = p.shape[0] - 1, p.shape[1] - 1
-    geo = (origin[0], origin[1], p, table)
+    h, w = p.shape[0] - 1, origin[3]
+    geo = (origin[0], origin[1], origin[2], p, table)
     n_ends = ends.shape[0]
     n_open = ends[n_ends - 1, 2] if n_ends else 0
     n_cuts = 0
@@ -269,7 +269,7 @@ def cut_arcs(p: Any, table: Any, origin: Any, rec: Any, ends: Any, on_arcs: Any)
 
 
 @inner
-def find_root(code: int, rec: Any, rings: Any, roots: Any) -> int:
+def find_root(code: Any, rec: Any, rings: Any, roots: Any) -> int:
     """Whose region the ring of a record bounds: outer ring, ``ARC | arc``, LEFT or NONE."""
     start = code
     while code >= 0:

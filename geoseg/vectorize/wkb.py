@@ -15,7 +15,7 @@ from geoseg.errors import GeosegError
 from geoseg.vectorize.columns import PIECE_HEAD, PIECE_TAIL
 from geoseg.vectorize.compiled import inner, kernel
 from geoseg.vectorize.intrinsics import load_i64, store_f64, store_u32
-from geoseg.vectorize.merge import Rings
+from geoseg.vectorize.rings import Rings
 
 __all__ = ["wkb_array", "wkb_sizes"]
 
@@ -46,14 +46,16 @@ def _write_ring(first: int, n: int, at: int, transform: Any, reverse: bool) -> i
     t = transform
     store_u32(at, np.uint32(n + 1))
     at += 4
+    a, b, c, d, e, f = t[0], t[1], t[2], t[3], t[4], t[5]
+    from_, step = first, 8
+    if reverse:
+        from_, step = first + 8 * n, -8
     for v in range(n + 1):
-        w = v if v < n else 0
-        if reverse and w:
-            w = n - w
-        both = load_i64(first + 8 * w)
+        # the first vertex begins and ends the ring
+        both = load_i64(first if v == 0 or v == n else from_ + step * v)
         x, y = np.float64(both & 0xFFFFFFFF), np.float64(both >> 34)
-        store_f64(at, t[0] * x + t[1] * y + t[2])
-        store_f64(at + 8, t[3] * x + t[4] * y + t[5])
+        store_f64(at, a * x + b * y + c)
+        store_f64(at + 8, d * x + e * y + f)
         at += 16
     return at
 
