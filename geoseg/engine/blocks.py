@@ -78,8 +78,9 @@ class Job:
     @property
     def array_names(self) -> tuple[str, ...]:
         """Arrays of the final map."""
-        things = self.segmenter.card.task != "semantic"
-        return ("category_id", "score", "instance_id") if things else ("category_id", "score")
+        card = self.segmenter.card
+        things = ("instance_id",) if card.task != "semantic" else ()
+        return ("category_id", "score", *things, *card.layers)
 
 
 @dataclass
@@ -247,9 +248,9 @@ def _mask_out(job: Job, window: Window, arrays: Arrays) -> Arrays:
     outside = ~_inside(job, window)
     if not outside.any():
         return arrays
-    fills = {"category_id": NODATA_CATEGORY, "score": 255, "instance_id": 0}
+    fills = {"instance_id": 0}  # all others: 255
     return {
-        name: np.where(outside, np.array(fills[name], array.dtype), array)
+        name: np.where(outside, np.array(fills.get(name, 255), array.dtype), array)
         for name, array in arrays.items()
     }
 
@@ -325,12 +326,18 @@ def _crop(
         "category_id": np.full(block.window.shape, NODATA_CATEGORY, np.uint8),
         "score": np.full(block.window.shape, 255, np.uint8),
     }
+    for name in job.segmenter.card.layers:
+        arrays[name] = np.full(block.window.shape, 255, np.uint8)
     for tile, result in results:
         labels = label_tile(result, job.segmenter.card.legend)
         source = tile.core.relative_to(tile.read).slices
         target = tile.core.relative_to(block.window).slices
         arrays["category_id"][target] = labels.category_id[source]
         arrays["score"][target] = labels.score[source]
+        if isinstance(labels, LabelTile):
+            for name, layer in labels.layers.items():
+                arrays[name][target] = layer[source]
+                arrays[name][~valid] = 255
     arrays["category_id"][~valid] = NODATA_CATEGORY
     arrays["score"][arrays["category_id"] == NODATA_CATEGORY] = 255
     return _mask_out(job, block.window, arrays)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -78,11 +78,20 @@ class SegmentMap:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Arrays that it holds."""
+        """Arrays that every such map holds."""
         return tuple(name for name in MAP_DTYPES if name in self._group)
 
-    def read(self, window: Window | None = None) -> dict[str, NDArray[Any]]:
-        """All arrays of a window of the map (row, col), by name; the whole by default."""
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Further layers that were asked for: uint8 levels of 254, 255 = none."""
+        return tuple(sorted(set(self._group) - set(MAP_DTYPES)))
+
+    def read(
+        self, window: Window | None = None, names: Sequence[str] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Arrays of a window of the map (row, col), by name: without ``layers`` where no
+        ``names`` are given; the whole map by default.
+        """
         window = window or Window(0, 0, *self.shape)
         if window not in Window(0, 0, *self.shape):
             raise InputError(f"{window} is not inside the map of {self.shape} pixels")
@@ -91,7 +100,7 @@ class SegmentMap:
         rows = slice(rows.start + shift.row_off, rows.stop + shift.row_off)
         cols = slice(cols.start + shift.col_off, cols.stop + shift.col_off)
         group = self._group
-        return {name: np.asarray(group[name][rows, cols]) for name in self.names}
+        return {name: np.asarray(group[name][rows, cols]) for name in names or self.names}
 
     @property
     def category_id(self) -> NDArray[np.uint8]:

@@ -66,10 +66,10 @@ def create_map(
         group.require_array(
             name,
             shape=layout.shape,
-            dtype=MAP_DTYPES[name],
+            dtype=MAP_DTYPES.get(name, "uint8"),
             chunks=(layout.chunk, layout.chunk),
             shards=(layout.block, layout.block),
-            fill_value=MAP_FILL[name],
+            fill_value=MAP_FILL.get(name, 255),
             compressors=zarr.codecs.ZstdCodec(level=1),
             dimension_names=("row", "col"),
         )

@@ -61,6 +61,7 @@ class ModelCard:
         runtimes: ``backend-precision`` pairs measured to keep 99.9 % of fp32's labels; the
             first one that a machine has is chosen.
         parameters: options that change the result (JSON values).
+        layers: names of further uint8 layers that each tile gives (levels of 254).
         sha256: of the weights; empty without weights.
 
     """
@@ -79,6 +80,7 @@ class ModelCard:
     activation_px: int = 2048
     runtimes: tuple[str, ...] = ("torch-fp32",)
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    layers: tuple[str, ...] = ()
     summary: str = ""
     accuracy: str = ""
     training_data: str = ""
@@ -119,10 +121,14 @@ class SemanticTile:
 
 @dataclass(frozen=True, slots=True)
 class LabelTile:
-    """``category_id`` (row, col) uint8 and ``score`` (row, col) uint8 levels of 254."""
+    """``category_id`` (row, col) uint8 and ``score`` (row, col) uint8 levels of 254.
+
+    ``layers`` are those that the card names, (row, col) uint8 each.
+    """
 
     category_id: NDArray[np.uint8]
     score: NDArray[np.uint8]
+    layers: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,9 @@ from torch import Tensor
 
 from geoseg.errors import ModelError
 from geoseg.models.deep.inputs import to_inputs
-from geoseg.models.deep.semantic import read_labels
+from geoseg.models.deep.semantic import read_labels, to_tiles
 from geoseg.models.segmenter import (
     Fittable,
-    LabelTile,
     ModelCard,
     Runtime,
     Segmenter,
@@ -71,8 +70,8 @@ class Ensemble:
             probs = self.probabilities(pixels, valid)
             if self.with_probs:
                 return [SemanticTile(tile) for tile in probs.contiguous().cpu().numpy()]
-            pair = torch.stack(read_labels(probs, self.card)).cpu().numpy()
-        return [LabelTile(a, b) for a, b in zip(pair[0], pair[1], strict=True)]
+            layers = torch.stack(read_labels(probs, self.card)).cpu().numpy()
+        return to_tiles(layers, self.card)
 
 
 def ensemble(members: Sequence[Segmenter | Fittable]) -> Ensemble:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from geoseg.models.deep.inputs import to_inputs
-from geoseg.models.segmenter import LabelTile, TileResult
+from geoseg.models.deep.semantic import to_tiles
+from geoseg.models.segmenter import ModelCard, TileResult
 
 if TYPE_CHECKING:
     from geoseg.models.deep.semantic import SemanticSegmenter
@@ -84,21 +85,22 @@ def predict_batches(
             with work:
                 work.after(up)
                 work.keep(x)
-                pair = torch.stack(segmenter.labels_of(x))
+                layers = torch.stack(segmenter.labels_of(x))
             with down:
                 down.after(work)
-                down.keep(pair)
-                host = torch.empty(pair.shape, dtype=pair.dtype, pin_memory=up.stream is not None)
-                host.copy_(pair, non_blocking=True)
+                down.keep(layers)
+                host = torch.empty(
+                    layers.shape, dtype=layers.dtype, pin_memory=up.stream is not None
+                )
+                host.copy_(layers, non_blocking=True)
                 waiting.append((host, down.event()))
         if len(waiting) > DEPTH:
-            yield _collect(*waiting.popleft())
+            yield _collect(*waiting.popleft(), segmenter.card)
     while waiting:
-        yield _collect(*waiting.popleft())
+        yield _collect(*waiting.popleft(), segmenter.card)
 
 
-def _collect(host: Tensor, done: Any) -> list[TileResult]:
+def _collect(host: Tensor, done: Any, card: ModelCard) -> list[TileResult]:
     if done is not None:
         done.synchronize()
-    labels, scores = host.numpy()
-    return [LabelTile(a, b) for a, b in zip(labels, scores, strict=True)]
+    return to_tiles(host.numpy(), card)

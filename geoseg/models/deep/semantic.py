@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from geoseg.models.deep.bundle import Bundle
     from geoseg.scene.reader import Scene
 
-__all__ = ["ScoreKind", "SemanticSegmenter", "read_labels", "score_of"]
+__all__ = ["ScoreKind", "SemanticSegmenter", "read_labels", "score_of", "to_tiles"]
 
 ScoreKind = Literal["confidence", "margin", "entropy"]
 SCORES = ("confidence", "margin", "entropy")
@@ -43,7 +43,8 @@ class SemanticSegmenter:
     Attributes:
         card: its ``parameters`` may hold ``temperature`` (logits are divided by it),
             ``symmetries`` (1, 2, 4 or 8 flips and turns are averaged), ``score`` (what the
-            score layer holds) and ``thresholds`` (least probability of a class, by name).
+            score layer holds), ``thresholds`` (least probability of a class, by name) and
+            ``layers`` (of ``probs``, ``confidence``, ``margin``, ``entropy``: kept beside).
         network: where its weights come from.
         runtime: where it runs; every choice is made by ``pinned``.
         with_probs: give probabilities instead of labels.
@@ -70,7 +71,8 @@ class SemanticSegmenter:
         """Other parameters of the card; raises ModelError on what they can't be."""
         merged = dict(self.card.parameters) | parameters
         check_parameters(self.card, merged)
-        return replace(self, card=replace(self.card, parameters=merged))
+        card = replace(self.card, parameters=merged)
+        return replace(self, card=replace(card, layers=layer_names(card)))
 
     def for_scene(self, scene: Scene) -> tuple[SemanticSegmenter, list[str]]:
         """Adapted to the scene's bands, scale and offset; raises ModelError."""
@@ -91,8 +93,8 @@ class SemanticSegmenter:
             if self.with_probs:
                 probs = self.probabilities_of(x).contiguous().cpu().numpy()
                 return [SemanticTile(tile) for tile in probs]
-            pair = torch.stack(self.labels_of(x)).cpu().numpy()  # one download
-        return [LabelTile(a, b) for a, b in zip(pair[0], pair[1], strict=True)]
+            layers = torch.stack(self.labels_of(x)).cpu().numpy()  # one download
+        return to_tiles(layers, self.card)
 
     def predict_batches(
         self, batches: Iterable[tuple[NDArray[Any], NDArray[np.bool_]]]
@@ -113,8 +115,10 @@ class SemanticSegmenter:
         assert total is not None
         return total / len(names) if len(names) > 1 else total
 
-    def labels_of(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Labels and score levels (tile, row, col) uint8 of normalized inputs, on the device."""
+    def labels_of(self, x: Tensor) -> list[Tensor]:
+        """Labels, score levels and further layers (tile, row, col) uint8 of normalized inputs,
+        on the device.
+        """
         return read_labels(self.probabilities_of(x), self.card)
 
     def _softmax(self, logits: Tensor) -> Tensor:
@@ -163,13 +167,42 @@ def thresholds_of(card: ModelCard) -> tuple[float, ...]:
     return tuple(float(given.get(category.name, 0.0)) for category in card.legend)
 
 
-def read_labels(probs: Tensor, card: ModelCard) -> tuple[Tensor, Tensor]:
-    """Category ids and score levels (tile, row, col) uint8, on the device of ``probs``."""
+def read_labels(probs: Tensor, card: ModelCard) -> list[Tensor]:
+    """Category ids, score levels and the card's further layers, (tile, row, col) uint8, on
+    the device of ``probs``.
+    """
     labels = best_class(probs, thresholds_of(card))
     ids = [*(category.id for category in card.legend), 255]
     labels = torch.tensor(ids, dtype=torch.uint8, device=probs.device)[labels]
-    score = score_of(probs, card.parameters.get("score", "confidence"))
-    return labels, torch.floor(score * 254 + 0.5).to(torch.uint8)
+    kinds = [card.parameters.get("score", "confidence"), *_layer_kinds(card)]
+    out = [labels]
+    for kind in kinds:
+        planes = probs.unbind(1) if kind == "probs" else [score_of(probs, kind)]
+        out += [torch.floor(plane * 254 + 0.5).to(torch.uint8) for plane in planes]
+    return out
+
+
+def to_tiles(layers: NDArray[np.uint8], card: ModelCard) -> list[TileResult]:
+    """What ``read_labels`` gives, stacked (layer, tile, row, col), as one result per tile."""
+    return [
+        LabelTile(tile[0], tile[1], dict(zip(card.layers, tile[2:], strict=True)))
+        for tile in layers.swapaxes(0, 1)
+    ]
+
+
+def _layer_kinds(card: ModelCard) -> list[str]:
+    given = card.parameters.get("layers") or []
+    return given.split(",") if isinstance(given, str) else list(given)
+
+
+def layer_names(card: ModelCard) -> tuple[str, ...]:
+    """Names of the layers that the card's parameters ask for: a class's is ``prob_ID``."""
+    names: list[str] = []
+    for kind in _layer_kinds(card):
+        if kind not in (*SCORES, "probs"):
+            raise ModelError(f"{card.name}: layer {kind!r}: use probs, {', '.join(SCORES)}")
+        names += [f"prob_{c.id}" for c in card.legend] if kind == "probs" else [kind]
+    return tuple(names)
 
 
 def best_class(probs: Tensor, thresholds: tuple[float, ...] = ()) -> Tensor:
