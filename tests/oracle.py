@@ -110,7 +110,9 @@ def _noisy(
         to_rows = np.clip(rows + shift[0], 0, labels.shape[0] - 1)
         to_cols = np.clip(cols + shift[1], 0, labels.shape[1] - 1)
         out[to_rows, to_cols] = ids
-    return np.unique(out, return_inverse=True)[1].reshape(out.shape) + (0 if (out == 0).any() else 1)
+    return np.unique(out, return_inverse=True)[1].reshape(out.shape) + (
+        0 if (out == 0).any() else 1
+    )
 
 
 def stitched(

@@ -64,14 +64,19 @@ def test_panoptic_quality_equals_torchmetrics(seed, void):
     rng = np.random.default_rng(seed)
     truth_category, truth_instance, category, instance = panoptic(rng, (60, 70), void=void)
     metric = PanopticQuality(
-        things={1, 2}, stuffs={0, 3}, allow_unknown_preds_category=True,
-        return_sq_and_rq=True, return_per_class=True,
+        things={1, 2},
+        stuffs={0, 3},
+        allow_unknown_preds_category=True,
+        return_sq_and_rq=True,
+        return_per_class=True,
     )
     a = torch.tensor(np.stack([category, instance], -1).astype(int))
     b = torch.tensor(np.stack([truth_category, truth_instance], -1).astype(int))
     # torchmetrics knows what is not judged as a category that it was not told of
     theirs = metric_with_void(metric, a, b)
-    ours = panoptic_quality(match_segments(table_of(truth_category, truth_instance, category, instance)), THINGS)
+    ours = panoptic_quality(
+        match_segments(table_of(truth_category, truth_instance, category, instance)), THINGS
+    )
     # torchmetrics lists things before stuff
     for row, k in zip(theirs, (1, 2, 0, 3), strict=True):
         quality = ours.per_category[k]
@@ -93,8 +98,10 @@ def metric_with_void(metric, found, truth):
         void = metric.void_color
         truth[unknown] = torch.tensor(void)
         parts = _panoptic_quality_update(
-            found.clone()[None].flatten(1, -2), truth[None].flatten(1, -2),
-            metric.cat_id_to_continuous_id, void,
+            found.clone()[None].flatten(1, -2),
+            truth[None].flatten(1, -2),
+            metric.cat_id_to_continuous_id,
+            void,
         )
         iou, tp, fp, fn = (part.double() for part in parts)
         sq = torch.where(tp > 0, iou / tp, 0.0)
@@ -157,7 +164,9 @@ def test_confusion_equals_scikit_learn_and_torchmetrics(seed):
     a, b = truth.ravel(), found.ravel()
     assert c.accuracy == pytest.approx(metrics.accuracy_score(a, b))
     assert c.kappa == pytest.approx(metrics.cohen_kappa_score(a, b))
-    np.testing.assert_allclose([c.iou(k) for k in range(4)], metrics.jaccard_score(a, b, average=None))
+    np.testing.assert_allclose(
+        [c.iou(k) for k in range(4)], metrics.jaccard_score(a, b, average=None)
+    )
     np.testing.assert_allclose([c.f1(k) for k in range(4)], metrics.f1_score(a, b, average=None))
     np.testing.assert_allclose(
         [c.recall(k) for k in range(4)], metrics.recall_score(a, b, average=None)
@@ -191,7 +200,9 @@ def test_tables_add_up_and_ignore_how_ids_are_numbered(seed, height, width):
     for name in ("truth", "found", "pixels"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(parts, name))
     other = rng.permutation(5000) + 1
-    renamed = table_of(arrays[0], arrays[1], arrays[2], np.where(arrays[3] > 0, other[arrays[3]], 0))
+    renamed = table_of(
+        arrays[0], arrays[1], arrays[2], np.where(arrays[3] > 0, other[arrays[3]], 0)
+    )
     ours, theirs = (match_segments(t).quality() for t in (whole, renamed))
     assert (ours.tp, ours.fp, ours.fn) == (theirs.tp, theirs.fp, theirs.fn)
     assert ours.pq == pytest.approx(theirs.pq)
@@ -213,10 +224,11 @@ def test_boundary_iou_by_erosion():
     truth = ndimage.gaussian_filter(rng.random((80, 90)), 5) > 0.5
     found = np.roll(truth, 2, 1)
     for width in (1, 3):
+
         def band(mask, width=width):
-            inner = ndimage.binary_erosion(
-                np.pad(mask, 1), np.ones((3, 3)), iterations=width
-            )[1:-1, 1:-1]
+            inner = ndimage.binary_erosion(np.pad(mask, 1), np.ones((3, 3)), iterations=width)[
+                1:-1, 1:-1
+            ]
             return mask & ~inner
 
         a, b = band(truth), band(found)

@@ -35,8 +35,12 @@ def image_of(seed, shape, name="a.tif", *, stuff=True):
     score = np.array([255, 200, 3, 254, 0, 77], np.uint8)[ids]
     score[category == 255] = 255
     return LabelImage(
-        file_name=name, category_id=category, instance_id=instance, score=score,
-        transform=(0.5, 0.0, 1e6 + 0.1, 0.0, -0.5, 2e6), crs=WKT,
+        file_name=name,
+        category_id=category,
+        instance_id=instance,
+        score=score,
+        transform=(0.5, 0.0, 1e6 + 0.1, 0.0, -0.5, 2e6),
+        crs=WKT,
     )
 
 

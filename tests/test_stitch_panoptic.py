@@ -15,7 +15,11 @@ from geoseg.models.segmenter import LabelTile
 from geoseg.stitch.panoptic import Fusion, Masks, flatten_masks, fuse, nms
 
 LEGEND = Legend(
-    (Category(0, "soil", "#000000"), Category(1, "plant", "#00ff00", True), Category(2, "w", "#0000ff"))
+    (
+        Category(0, "soil", "#000000"),
+        Category(1, "plant", "#00ff00", True),
+        Category(2, "w", "#0000ff"),
+    )
 )
 
 
@@ -93,7 +97,10 @@ def test_an_object_mostly_hidden_is_left_out():
 
 def test_fusion_by_score_and_area():
     masks = Masks(
-        np.array([0.9], np.float32), np.ones(1, np.uint8), np.array([[0, 0, 1, 2]]), [np.ones((1, 2), bool)]
+        np.array([0.9], np.float32),
+        np.ones(1, np.uint8),
+        np.array([[0, 0, 1, 2]]),
+        [np.ones((1, 2), bool)],
     )
     things = flatten_masks(masks, (1, 8))
     semantic = LabelTile(

@@ -44,9 +44,7 @@ def test_hysteresis_keeps_what_holds_a_strong_pixel(scene, connectivity):
         together=((1, 2),), connectivity=connectivity, need=2, becomes=1, otherwise=0
     )
     found = joined(join, category, valid, grid)["category_id"]
-    part, n = ndimage.label(
-        (category > 0) & valid, SQUARE if connectivity == 8 else CROSS
-    )
+    part, _ = ndimage.label((category > 0) & valid, SQUARE if connectivity == 8 else CROSS)
     strong = np.unique(part[(category == 2) & valid])
     expected = np.where(valid, np.isin(part, strong[strong > 0]), 255)
     np.testing.assert_array_equal(found, expected)

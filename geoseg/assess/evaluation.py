@@ -84,8 +84,8 @@ class Evaluation:
         keys = self.keys(truth, found)
         self.table = self.table + OverlapTable.of(keys[0][cut], keys[1][cut])
         if self.boundary_px:
-            near = [self._near(key, edges)[cut] for key in keys]
-            self.near = self.near + OverlapTable.of(*near)
+            near_truth, near_found = (self._near(key, edges)[cut] for key in keys)
+            self.near = self.near + OverlapTable.of(near_truth, near_found)
         if found.score is not None:
             self._add_scores(keys[1][cut], found.score[cut])
 
@@ -157,7 +157,12 @@ class Evaluation:
             },
             "objects": {
                 self._name(k): {
-                    "pq": q.pq, "sq": q.sq, "rq": q.rq, "tp": q.tp, "fp": q.fp, "fn": q.fn,
+                    "pq": q.pq,
+                    "sq": q.sq,
+                    "rq": q.rq,
+                    "tp": q.tp,
+                    "fp": q.fp,
+                    "fn": q.fn,
                 }
                 for k, q in quality.per_category.items()
             },
@@ -165,7 +170,9 @@ class Evaluation:
         }
         if self._scores:
             precision = average_precision(self.table, self.scores, things)
-            out["average_precision"] = dict(zip(("ap", "ap50", "ap75"), precision.mean, strict=True))
+            out["average_precision"] = dict(
+                zip(("ap", "ap50", "ap75"), precision.mean, strict=True)
+            )
         if self.boundary_px:
             boundary = panoptic_quality(match_segments(self.table, self.near), isthing)
             values = dict(zip(("pq", "sq", "rq"), boundary.mean(), strict=True))

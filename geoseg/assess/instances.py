@@ -135,9 +135,7 @@ def match_segments(table: OverlapTable, boundary: OverlapTable | None = None) ->
     return Matches(a, b, iou, missed, false)
 
 
-def _lookup(
-    table: OverlapTable, a: NDArray[np.int64], b: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def _lookup(table: OverlapTable, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.float64]:
     x, y, iou = pair_iou(table)
     known = dict(zip(zip(x.tolist(), y.tolist(), strict=True), iou.tolist(), strict=True))
     pairs = zip(a.tolist(), b.tolist(), strict=True)

@@ -125,7 +125,7 @@ class Confusion:
 
 def boundary_px(shape: tuple[int, int], ratio: float = 0.02) -> int:
     """The width of the boundary: a share of the image's diagonal, at least 1 (Cheng et al.)."""
-    return max(int(round(ratio * float(np.hypot(*shape)))), 1)
+    return max(round(ratio * float(np.hypot(*shape))), 1)
 
 
 def boundary_band(labels: NDArray[Any], width: int) -> NDArray[np.bool_]:

@@ -122,9 +122,7 @@ COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f
 """Okabe and Ito's colours, told apart by colour-blind people too."""
 
 
-def _ids(
-    values: NDArray[Any], legend: Legend
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def _ids(values: NDArray[Any], legend: Legend) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Category id of each value (an id or a name), and whether it is a thing."""
     numeric = np.issubdtype(values.dtype, np.number)
     known = {

@@ -105,7 +105,11 @@ def raster_grid(path: Path) -> GeoBox:
 
 
 def open_labels(
-    path: str | Path, grid: GeoBox | None, legend: Legend | None = None, *, column: str | None = None
+    path: str | Path,
+    grid: GeoBox | None,
+    legend: Legend | None = None,
+    *,
+    column: str | None = None,
 ) -> LabelSource:
     """Labels of a file: GeoTIFF, polygons (which need ``grid``), COCO JSON of one image.
 

@@ -106,11 +106,12 @@ def _absorb(
     heap = [(np.int64(0), np.int64(0), np.int64(0)) for _ in range(0)]
     for k in range(count):
         if area[k] < least:
-            heap.append((area[k], place[k], np.int64(k)))
+            heap.append((area[k], place[k], np.int64(k)))  # noqa: PERF401 - compiled
     heapq.heapify(heap)
     while len(heap) > 0:
-        size, _, k = heapq.heappop(heap)
-        if parent[k] != k or area[k] != size:
+        top = heapq.heappop(heap)
+        k = int(top[2])
+        if parent[k] != k or area[k] != top[0]:
             continue
         found = 0
         member = k

@@ -106,9 +106,7 @@ class FeatherJoin:
                 out[name][target] = array
         return out
 
-    def _sums(
-        self, block: Block, results: Sequence[tuple[Tile, TileResult]]
-    ) -> NDArray[np.uint32]:
+    def _sums(self, block: Block, results: Sequence[tuple[Tile, TileResult]]) -> NDArray[np.uint32]:
         # (class + 1, row, col) over all that the block's tiles read; the last: weights
         sums = np.zeros((len(self.category_ids) + 1, *block.read.shape), np.uint32)
         for tile, result in results:

@@ -105,7 +105,7 @@ def _label(labels: Any, inside: Any, eight: bool) -> Any:  # pragma: no cover - 
             if row > 0:
                 if inside[row - 1, col] and labels[row - 1, col] == value:
                     up = region[row - 1, col]
-                    own = up if own == 0 or own == up else _union(parent, own, up)
+                    own = up if own == 0 else _union(parent, own, up)
                 if own == 0:
                     used += 1
                     parent[used] = used

@@ -103,8 +103,8 @@ class OverlapJoin:
                 other = (block.index[0] + index[0], block.index[1] + index[1])
                 if other in near:
                     before, strips = near[other]
-                    for pairs in self._across(grid, strips, frame):
-                        links.append(pairs + np.array([before, base]))
+                    shift = np.array([before, base])
+                    links += [pairs + shift for pairs in self._across(grid, strips, frame)]
             near[block.index] = (base, frame)
             objects = len(frame["first"])
             spans.append((block.number, base, objects))
@@ -291,7 +291,7 @@ def _tables(
     order = np.argsort(place, kind="stable")
     order = order[place[order] < np.iinfo(np.int64).max]
     ids[order] = np.arange(1, len(order) + 1)
-    whole = {
+    whole: Arrays = {
         "instance_id": ids,
         "category_id": _majority(merged["votes"], group, count),
         "score": _mean(merged["score_sum"], merged["score_pixels"], group, count),

@@ -36,7 +36,9 @@ class Overlaps:
 
 
 def overlaps(
-    a: NDArray[Any], b: NDArray[Any], zone: Window = Window(0, 0, 0, 0)  # noqa: B008 - frozen
+    a: NDArray[Any],
+    b: NDArray[Any],
+    zone: Window = Window(0, 0, 0, 0),  # noqa: B008 - frozen
 ) -> Overlaps:
     """The overlap table of two label arrays (row, col) of one shape.
 

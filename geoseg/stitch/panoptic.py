@@ -58,7 +58,9 @@ class Fusion:
     fill: int = NODATA_CATEGORY
 
 
-def flatten_masks(masks: Masks, shape: tuple[int, int], limits: Fusion | None = None) -> InstanceTile:
+def flatten_masks(
+    masks: Masks, shape: tuple[int, int], limits: Fusion | None = None
+) -> InstanceTile:
     """Overlapping masks as one label per pixel: the highest score first, ties by order.
 
     Ids count from 1 in that order. Boxes may reach beyond ``shape``.
@@ -168,7 +170,9 @@ def _suppress(
             cell = unit * 2.0**at
             reach_x, reach_y = (wide + cell) / 2, (high + cell) / 2
             for row in range(np.floor((y - reach_y) / cell), np.floor((y + reach_y) / cell) + 1):
-                for col in range(np.floor((x - reach_x) / cell), np.floor((x + reach_x) / cell) + 1):
+                for col in range(
+                    np.floor((x - reach_x) / cell), np.floor((x + reach_x) / cell) + 1
+                ):
                     key = (np.int64(kind[k] * 4096 + at), np.int64(row), np.int64(col))
                     if not free or key not in heads:
                         continue
@@ -180,11 +184,14 @@ def _suppress(
             kept[k] = True
             filled[level[k]] = True
             cell = unit * 2.0 ** level[k]
-            row, col = np.int64(np.floor(y / cell)), np.int64(np.floor(x / cell))
-            key = (np.int64(kind[k] * 4096 + level[k]), row, col)
-            if key in heads:
-                after[k] = heads[key]
-            heads[key] = k
+            home = (
+                np.int64(kind[k] * 4096 + level[k]),
+                np.int64(np.floor(y / cell)),
+                np.int64(np.floor(x / cell)),
+            )
+            if home in heads:
+                after[k] = heads[home]
+            heads[home] = k
 
 
 @njit(cache=True, nogil=True)

@@ -26,7 +26,7 @@ from geoseg.models.segmenter import Arrays
 from geoseg.stitch.absorb import Graph, absorb
 from geoseg.stitch.components import label_regions, region_borders, summed_pairs
 from geoseg.stitch.frame import join_in_memory
-from geoseg.stitch.regions import beside, border_lines, connected_groups, meetings
+from geoseg.stitch.regions import border_lines, connected_groups, meetings
 
 __all__ = ["SieveJoin", "sieve"]
 
@@ -67,11 +67,12 @@ class SieveJoin:
     to: To = "neighbour"
 
     def collect(
-        self, block: Block, arrays: Arrays, valid: NDArray[np.bool_]
+        self, block: Block, results: Any, valid: NDArray[np.bool_]
     ) -> tuple[Arrays, Arrays]:
-        """See Join; ``arrays`` is what the step before gave. The frame: segments that are
-        not settled, their neighbours, and all that touch the block's border.
+        """See Join; ``results`` are the arrays that the step before gave. The frame: segments
+        that are not settled, their neighbours, and all that touch the block's border.
         """
+        arrays: Arrays = results
         label = _label(arrays)
         region, pixels, first = label_regions(label, valid)
         small = np.concatenate([[False], pixels < self.min_area_px])
@@ -110,7 +111,11 @@ class SieveJoin:
         frame: Arrays = {side: number[line].astype(np.int32) for side, line in lines.items()}
         frame |= border_lines(label, "label_") | border_lines(~valid, "void_")
         frame["first"] = np.stack([row + block.window.row_off, col + block.window.col_off], 1)
-        frame["area"], frame["label"], frame["bare"] = pixels[who], graph.label[who], graph.bare[who]
+        frame["area"], frame["label"], frame["bare"] = (
+            pixels[who],
+            graph.label[who],
+            graph.bare[who],
+        )
         pairs = [number[a[touched]], number[b[touched]], edges[touched]]
         frame["borders"] = np.stack(pairs, 1).astype(np.int64)
         return kept, frame
@@ -188,6 +193,7 @@ def _moved(arrays: Arrays, moved: NDArray[np.bool_], label: NDArray[np.int64]) -
     """Arrays with new labels where ``moved``; no score there."""
     category, instance = np.divmod(label, INSTANCES)
     out = {
+        **arrays,
         "category_id": np.where(moved, category, arrays["category_id"]).astype(np.uint8),
         "score": np.where(moved, 255, arrays["score"]).astype(np.uint8),
     }
