@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from geoseg.errors import InputError
 from geoseg.grid import Window
+from geoseg.scene.scanline import edges_of, fill
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -135,20 +136,9 @@ class Region:
         The same for a pixel whatever window it is asked in.
         """
         import shapely
-        from affine import Affine
-        from rasterio.features import rasterize
 
         placed = _place(self, geobox)
-        if window.pixels == 0 or placed.is_empty:
-            return np.zeros(window.shape, bool)
-        shift = Affine.translation(window.col_off, window.row_off)
-        out = rasterize([(placed, 1)], window.shape, transform=shift, dtype="uint8").astype(bool)
-        # at the edge each centre is decided in the grid's own coordinates, so that no window
-        # can round it otherwise
-        edge = rasterize(
-            [(placed.boundary, 1)], window.shape, transform=shift, all_touched=True, dtype="uint8"
-        )
-        rows, cols = np.nonzero(edge)
+        out, rows, cols = fill(edges_of(placed), window)
         x, y = cols + (window.col_off + 0.5), rows + (window.row_off + 0.5)
         with _preparing:
             shapely.prepare(placed)
