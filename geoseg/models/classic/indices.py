@@ -154,8 +154,14 @@ class Features:
         self, pixels: NDArray[Any], valid: NDArray[np.bool_]
     ) -> tuple[Any, NDArray[np.bool_]]:
         """All features (feature, row, col) float64 of one window, and where all are defined."""
-        values = np.stack([v.astype(np.float64) for v in self.values(pixels)])
-        return values, valid & np.isfinite(values).all(axis=0)
+        computed = self.values(pixels)
+        values = np.empty((len(computed), *valid.shape))
+        usable = valid
+        for target, value in zip(values, computed, strict=True):
+            target[...] = value
+            if value.dtype.kind == "f":  # whole numbers are always defined
+                usable = usable & np.isfinite(value)
+        return values, usable
 
 
 def find_band(scene: Scene, name: str) -> tuple[int, str | None]:
