@@ -13,13 +13,13 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
 from geoseg.learn.samples import IGNORE, Chip
+from geoseg.models.deep.parcels import parcel_loss, parcel_targets
 
-__all__ = ["Classes", "Objective", "Parcels", "parcel_targets"]
+__all__ = ["Classes", "Objective", "Parcels"]
 
 
 class Objective(Protocol):
@@ -87,14 +87,12 @@ class Classes:
 class Parcels:
     """Extent, boundary and distance of objects, in this order of channels.
 
-    ``reach_px``: distance from the boundary where the distance target is saturated.
-    ``thickness_px``: how far the boundary target reaches to each side.
-    Loss: for each target binary cross-entropy and the Tanimoto loss with complement
-    (Diakogiannis et al. 2020, doi:10.1016/j.isprsjprs.2020.01.013).
+    Targets and loss are those of ``geoseg.models.deep.parcels``; ``boundary_px`` and
+    ``reach_px`` are its.
     """
 
-    reach_px: float = 10.0
-    thickness_px: int = 1
+    boundary_px: int = 2
+    reach_px: int = 16
 
     @property
     def outputs(self) -> int:
@@ -104,56 +102,11 @@ class Parcels:
     def targets(self, chip: Chip) -> NDArray[np.float32]:
         """(4, row, col): extent, boundary, distance, and 1 where they are known."""
         known = chip.labels != IGNORE
-        return parcel_targets(chip.instance_id, known, self.reach_px, self.thickness_px)
+        outputs = parcel_targets(
+            chip.instance_id, known, boundary_px=self.boundary_px, reach_px=self.reach_px
+        )
+        return np.concatenate([outputs, known[None].astype(np.float32)])
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """See Objective."""
-        truth, known = targets[:, :3], targets[:, 3:]
-        each = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-        entropy = (each * known).sum() / (known.sum() * 3).clamp(min=1)
-        probs = logits.sigmoid()
-        overlap = _tanimoto(probs, truth, known) + _tanimoto(1 - probs, 1 - truth, known)
-        return entropy + (1 - overlap.mean() / 2)
-
-
-def _tanimoto(probs: Tensor, truth: Tensor, known: Tensor) -> Tensor:
-    dims = (0, 2, 3)
-    common = (probs * truth * known).sum(dims)
-    squares = ((probs**2 + truth**2) * known).sum(dims)
-    return (common + 1) / (squares - common + 1)
-
-
-def parcel_targets(
-    instance_id: NDArray[np.int32],
-    known: NDArray[np.bool_],
-    reach_px: float,
-    thickness_px: int,
-) -> NDArray[np.float32]:
-    """(4, row, col) float32: extent, boundary, distance, known.
-
-    Distance is that to the nearest pixel of another object or of none, divided by the
-    object's largest distance or by ``reach_px``, whichever is less, at most 1: narrow strips
-    peak at 1 as wide fields do. Nothing is a boundary because the chip or the known ground
-    ends there.
-    """
-    ids = instance_id
-    if not known.all() and known.any():
-        nearest = ndimage.distance_transform_edt(
-            ~known, return_distances=False, return_indices=True
-        )
-        ids = instance_id[tuple(nearest)]
-    size = 2 * thickness_px + 1
-    edge = ndimage.maximum_filter(ids, size) != ndimage.minimum_filter(ids, size)
-    touch = ndimage.maximum_filter(ids, 3) != ndimage.minimum_filter(ids, 3)
-    inside = ids > 0
-    free = inside & ~touch
-    # without any edge in the chip, the whole of it is far from one
-    far = np.full(ids.shape, reach_px)
-    distance = ndimage.distance_transform_edt(free) if not free.all() else far
-    peaks = np.zeros(int(ids.max(initial=0)) + 1)
-    np.maximum.at(peaks, ids.ravel(), distance.ravel())
-    scale = np.maximum(np.minimum(peaks, reach_px), 1.0)[ids]
-    depth = np.where(inside, np.minimum(distance / scale, 1.0), 0.0)
-    return np.stack(
-        [inside, edge & (inside | ndimage.maximum_filter(inside, size)), depth, known]
-    ).astype(np.float32)
+        return parcel_loss(logits, targets[:, :3], targets[:, 3] > 0)
