@@ -20,6 +20,7 @@ VERBS = {
     "plan": ("plan", "What a mapping would take: tiles, bytes, memory. Nothing runs."),
     "polygonize": ("polygonize", "A raster of integers, or a map, to polygons: exact, any size."),
     "project": ("project", "Maps and their scene as a QGIS project, ready to print."),
+    "qgis": ("qgis", "The QGIS plugin: install it into a profile, or write its zip."),
     "serve": ("serve", "A map of any size as a page in the browser, from this machine."),
     "status": ("status", "How far a job is."),
     "view": ("view", "A map as one web page that works offline."),

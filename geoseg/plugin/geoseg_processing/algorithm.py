@@ -1,0 +1,174 @@
+# ruff: noqa: D102, N802 - names and texts are those of QGIS
+"""One algorithm: parameters and the command line that they make."""
+
+import os
+
+from qgis.core import (
+    QgsProcessing,
+    QgsProcessingAlgorithm,
+    QgsProcessingException,
+    QgsProcessingParameterBoolean,
+    QgsProcessingParameterDefinition,
+    QgsProcessingParameterEnum,
+    QgsProcessingParameterExtent,
+    QgsProcessingParameterFile,
+    QgsProcessingParameterFileDestination,
+    QgsProcessingParameterNumber,
+    QgsProcessingParameterRasterDestination,
+    QgsProcessingParameterRasterLayer,
+    QgsProcessingParameterString,
+    QgsProcessingParameterVectorDestination,
+    QgsProcessingParameterVectorLayer,
+)
+from qgis.PyQt.QtGui import QIcon
+
+from .runner import CommandFailed, run
+
+FOLDER = os.path.dirname(__file__)
+
+
+class GeosegAlgorithm(QgsProcessingAlgorithm):
+    """Built from its description in algorithms.json."""
+
+    def __init__(self, description):
+        super().__init__()
+        self.description = description
+
+    def createInstance(self):
+        return GeosegAlgorithm(self.description)
+
+    def name(self):
+        return self.description["name"]
+
+    def displayName(self):
+        return self.description["title"]
+
+    def group(self):
+        return self.description["group"]
+
+    def groupId(self):
+        return self.description["group"].lower().replace(" ", "_")
+
+    def shortHelpString(self):
+        return self.description["help"]
+
+    def icon(self):
+        return QIcon(os.path.join(FOLDER, "icon.svg"))
+
+    def initAlgorithm(self, configuration=None):
+        for one in self.description["parameters"]:
+            parameter = make_parameter(one)
+            if one.get("advanced"):
+                parameter.setFlags(
+                    parameter.flags() | QgsProcessingParameterDefinition.FlagAdvanced
+                )
+            parameter.setHelp(one.get("help", ""))
+            self.addParameter(parameter)
+
+    def processAlgorithm(self, parameters, context, feedback):
+        options, places, outputs = [], [], {}
+        for one in self.description["parameters"]:
+            value = self.value_of(one, parameters, context)
+            if value is None or one.get("part"):
+                continue
+            if "with" in one:
+                rest = self.parameterAsString(parameters, one["with"], context)
+                value = f"{value}:{rest}" if rest else value
+            if one["type"].endswith("_out"):
+                outputs[one["name"]] = value
+            if one["type"] == "flag":
+                options.append(one["option"])
+            elif "option" in one:  # joined, so that no value can be read as an option
+                options.append(f"{one['option']}={value}")
+            else:
+                places.append(value)
+        arguments = [*self.description["command"], *options, "--", *places]
+        feedback.pushCommandInfo("geoseg " + " ".join(arguments))
+        try:
+            printed = run(arguments, feedback)
+        except CommandFailed as error:
+            raise QgsProcessingException(str(error)) from error
+        if feedback.isCanceled():
+            return {}
+        return {**outputs, "PRINTED": printed}
+
+    def value_of(self, one, parameters, context):
+        """Text for the command line; None where the parameter was left out."""
+        name, kind = one["name"], one["type"]
+        if kind == "flag":
+            return "" if self.parameterAsBool(parameters, name, context) else None
+        if kind.endswith("_out"):
+            return (
+                self.parameterAsOutputLayer(parameters, name, context)
+                if kind != "file_out"
+                else (self.parameterAsFileOutput(parameters, name, context) or None)
+            )
+        if parameters.get(name) in (None, ""):
+            return None
+        if kind in ("raster", "vector"):
+            as_layer = (
+                self.parameterAsRasterLayer if kind == "raster" else self.parameterAsVectorLayer
+            )
+            layer = as_layer(parameters, name, context)
+            if layer is None:
+                raise QgsProcessingException(f"{one['title']}: the layer can't be found")
+            return layer.source().partition("|")[0]
+        if kind == "choice":
+            return one["choices"][self.parameterAsEnum(parameters, name, context)]
+        if kind == "number":
+            value = self.parameterAsDouble(parameters, name, context)
+            return None if value == one.get("default") else repr(value)
+        if kind == "integer":
+            return str(self.parameterAsInt(parameters, name, context))
+        if kind == "extent":
+            box = self.parameterAsExtent(parameters, name, context)
+            sides = (box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum())
+            return None if box.isNull() else ",".join(repr(side) for side in sides)
+        return self.parameterAsString(parameters, name, context) or None
+
+
+def make_parameter(one):
+    """QGIS' parameter for a description."""
+    name, title, kind = one["name"], one["title"], one["type"]
+    optional = one.get("optional", False)
+    default = one.get("default")
+    if kind == "raster":
+        return QgsProcessingParameterRasterLayer(name, title, default, optional)
+    if kind == "vector":
+        types = [QgsProcessing.TypeVectorAnyGeometry]
+        return QgsProcessingParameterVectorLayer(name, title, types, default, optional)
+    if kind == "choice":
+        return QgsProcessingParameterEnum(name, title, one["choices"], False, default, optional)
+    if kind in ("number", "integer"):
+        double = kind == "number"
+        form = (
+            QgsProcessingParameterNumber.Double if double else QgsProcessingParameterNumber.Integer
+        )
+        return QgsProcessingParameterNumber(
+            name,
+            title,
+            form,
+            default,
+            optional,
+            one.get("min", 0),
+            one.get("max", 1e12 if double else 2**31 - 1),
+        )
+    if kind == "flag":
+        return QgsProcessingParameterBoolean(name, title, bool(default), True)
+    if kind == "extent":
+        return QgsProcessingParameterExtent(name, title, default, optional)
+    if kind == "file":
+        return QgsProcessingParameterFile(name, title, optional=optional, defaultValue=default)
+    if kind == "vector_out":
+        return QgsProcessingParameterVectorDestination(
+            name, title, QgsProcessing.TypeVectorPolygon, default, optional, one.get("on", True)
+        )
+    if kind == "raster_out":
+        return QgsProcessingParameterRasterDestination(
+            name, title, default, optional, one.get("on", True)
+        )
+    if kind == "file_out":
+        return QgsProcessingParameterFileDestination(
+            name, title, one["filter"], default, optional, one.get("on", True)
+        )
+    return QgsProcessingParameterString(name, title, default, False, optional)
