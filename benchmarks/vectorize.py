@@ -28,8 +28,8 @@ import numpy as np
 from affine import Affine
 
 from geoseg.grid import Window
-from geoseg.vectorize.strips import ArraySource
 from geoseg.vectorize.stream import VectorizeOptions, polygonize_blocks
+from geoseg.vectorize.strips import ArraySource
 from geoseg.vectorize.table import Attributes
 
 NAMES = ("lc8", "lc3", "n1", "n5", "fields", "weeds")
@@ -218,7 +218,8 @@ def memory() -> None:
         for height in (4096, 16384, 65536):
             if (name, nodata, height) == ("weeds", "kept", 65536):
                 continue  # one polygon of more than 2 GiB
-            subprocess.run([sys.executable, __file__, "memory-of", name, str(height), nodata])
+            command = [sys.executable, __file__, "memory-of", name, str(height), nodata]
+            subprocess.run(command, check=True)
 
 
 def files(n: int = 16384) -> None:
@@ -268,7 +269,9 @@ def _commands(source: Path, folder: Path) -> Iterator[list[str]]:
 
 
 def _has_gdal() -> bool:
-    found = subprocess.run(["python3", "-c", "from osgeo import gdal"], capture_output=True)
+    found = subprocess.run(
+        ["python3", "-c", "from osgeo import gdal"], capture_output=True, check=False
+    )
     return found.returncode == 0
 
 
@@ -305,7 +308,8 @@ def exact(count: int) -> None:
         polygons += len(shapes)
     took = time.perf_counter() - start
     print(
-        f"{count:,} rasters, {polygons:,} polygons: {wrong} differ, {invalid} invalid ({took:.0f} s)"
+        f"{count:,} rasters, {polygons:,} polygons: {wrong} differ, "
+        f"{invalid} invalid ({took:.0f} s)"
     )
 
 
