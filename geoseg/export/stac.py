@@ -1,0 +1,193 @@
+"""A STAC item that describes what a run wrote, so that results drop into catalogues.
+
+STAC 1.1 with the extensions projection 2.0, classification 2.0, file 2.1 and processing 1.2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from affine import Affine
+
+from geoseg import __version__
+from geoseg.errors import InputError
+from geoseg.export.ogr import date
+from geoseg.export.target import kind_of, written_beside
+from geoseg.legend import Legend
+
+__all__ = ["RunItem", "item_of", "write_item"]
+
+_EXTENSIONS = {
+    "projection": "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
+    "classification": "https://stac-extensions.github.io/classification/v2.0.0/schema.json",
+    "file": "https://stac-extensions.github.io/file/v2.1.0/schema.json",
+    "processing": "https://stac-extensions.github.io/processing/v1.2.0/schema.json",
+}
+_MEDIA = {
+    ".tif": "image/tiff; application=geotiff; profile=cloud-optimized",
+    ".tiff": "image/tiff; application=geotiff; profile=cloud-optimized",
+    ".gpkg": "application/geopackage+sqlite3",
+    ".parquet": "application/vnd.apache.parquet",
+    ".geojson": "application/geo+json",
+    ".fgb": "application/vnd.flatgeobuf",
+    ".pmtiles": "application/vnd.pmtiles",
+    ".png": "image/png",
+    ".html": "text/html",
+}
+_BLOCK = 1 << 20
+_EDGE_POINTS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunItem:
+    """What a run wrote, and of what.
+
+    Attributes:
+        id: of the item.
+        files: the outputs; hrefs are relative to the item.
+        geobox: of the map (odc-geo's, or anything with crs, affine and shape).
+        legend: of the map.
+        taken: when the scene was taken; None: the date of SOURCE_DATE_EPOCH, or 1980.
+        provenance: as text, under ``geoseg:``.
+        scene, model: hrefs of the source and of the model's own item (MLM).
+
+    """
+
+    id: str
+    files: Sequence[Path]
+    geobox: Any
+    legend: Legend
+    taken: datetime | None = None
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    scene: str = ""
+    model: str = ""
+
+
+def item_of(run: RunItem, folder: Path) -> dict[str, Any]:
+    """The item, its assets named relative to ``folder``. Raises InputError without a CRS."""
+    if run.geobox.crs is None:
+        raise InputError(f"{run.id}: a STAC item needs a CRS: give it with --assume-crs")
+    geometry, bbox = _footprint(run.geobox)
+    when = (run.taken or date()).strftime("%Y-%m-%dT%H:%M:%SZ")
+    properties: dict[str, Any] = {
+        "datetime": when,
+        "processing:software": {"geoseg": __version__},
+        "processing:lineage": f"segmented by geoseg with {run.provenance.get('model', 'a model')}",
+        "proj:shape": [int(n) for n in run.geobox.shape],
+        "proj:transform": [float(v) for v in list(run.geobox.affine)[:6]],
+        **_crs(run.geobox.crs),
+        **{f"geoseg:{name}": value for name, value in sorted(run.provenance.items())},
+    }
+    return {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "stac_extensions": sorted(_EXTENSIONS.values()),
+        "id": run.id,
+        "geometry": geometry,
+        "bbox": bbox,
+        "properties": properties,
+        "links": _links(run),
+        "assets": {path.name: _asset(path, folder, run.legend) for path in run.files},
+    }
+
+
+def write_item(run: RunItem, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Write the item as .json beside its files; raises OutputError or InputError."""
+    with written_beside(path, overwrite, kinds=("item",)) as part:
+        item = item_of(run, Path(path).resolve().parent)
+        part.write_text(json.dumps(item, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def _crs(crs: Any) -> dict[str, Any]:
+    from pyproj import CRS
+
+    known = CRS.from_user_input(str(crs) if not hasattr(crs, "to_wkt") else crs.to_wkt())
+    authority = known.to_authority()
+    if authority:
+        return {"proj:code": ":".join(authority)}
+    return {"proj:code": None, "proj:projjson": known.to_json_dict()}
+
+
+def _footprint(geobox: Any) -> tuple[dict[str, Any], list[float]]:
+    """The outline in WGS 84, split at the antimeridian, and its box (RFC 7946)."""
+    import shapely
+    from pyproj import Transformer
+
+    transform: Affine = geobox.affine
+    rows, cols = (int(n) for n in geobox.shape)
+    corners = np.array([(0, 0), (0, rows), (cols, rows), (cols, 0), (0, 0)], float)
+    outline = shapely.segmentize(shapely.linestrings(corners), max(rows, cols) / _EDGE_POINTS)
+    xs, ys = transform @ tuple(shapely.get_coordinates(outline).T)
+    to_degrees = Transformer.from_crs(geobox.crs.to_wkt(), 4326, always_xy=True)
+    lon, lat = (np.asarray(values) for values in to_degrees.transform(xs, ys))
+    if np.ptp(lon) <= 180:
+        ring = shapely.orient_polygons(shapely.polygons(np.stack([lon, lat], axis=1)))
+        west, south, east, north = shapely.bounds(ring).tolist()
+        return shapely.geometry.mapping(ring), [west, south, east, north]
+    whole = shapely.polygons(np.stack([lon % 360, lat], axis=1))
+    eastern = shapely.clip_by_rect(whole, 0, -90, 180, 90)
+    western = shapely.transform(
+        shapely.clip_by_rect(whole, 180, -90, 360, 90), lambda p: p - [360, 0]
+    )
+    both = shapely.multipolygons([eastern, western])
+    box = [
+        float((lon % 360).min()),
+        float(lat.min()),
+        float((lon % 360).max() - 360),
+        float(lat.max()),
+    ]
+    return shapely.geometry.mapping(shapely.orient_polygons(both)), box
+
+
+def _links(run: RunItem) -> list[dict[str, str]]:
+    links = []
+    if run.scene:
+        links.append({"rel": "derived_from", "href": run.scene, "title": "the scene"})
+    if run.model:
+        kind = "application/geo+json"
+        links.append({"rel": "derived_from", "href": run.model, "type": kind, "title": "the model"})
+    return links
+
+
+def _asset(path: Path, folder: Path, legend: Legend) -> dict[str, Any]:
+    kind = kind_of(path)
+    href = Path(os.path.relpath(path.resolve(), folder)).as_posix()
+    asset: dict[str, Any] = {
+        "href": f"./{href}",
+        "title": path.name,
+        "roles": ["overview"] if kind in {"picture", "page"} else ["data"],
+        "file:size": path.stat().st_size,
+        "file:checksum": _checksum(path),
+    }
+    if path.suffix.lower() in _MEDIA:
+        asset["type"] = _MEDIA[path.suffix.lower()]
+    if kind in {"vector", "raster"}:
+        asset["classification:classes"] = [
+            {"value": c.id, "name": _name(c.name), "title": c.name, "description": c.name,
+             "color_hint": c.colour[1:].upper()}
+            for c in legend
+        ]  # fmt: skip
+    return asset
+
+
+def _name(text: str) -> str:
+    """Letters, digits, _ and -: all that the classification extension allows in a name."""
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in text)
+    return plain.strip("_") or "class"
+
+
+def _checksum(path: Path) -> str:
+    """Multihash of SHA-256: its code 12 and length 20, in hexadecimal, come first."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return f"1220{digest.hexdigest()}"
