@@ -28,7 +28,7 @@ from geoseg.models.deep.runtime import choose, keep_memory
 from geoseg.models.deep.semantic import SemanticSegmenter, best_class, score_of
 from geoseg.models.deep.symmetry import SYMMETRIES, apply, undo
 from geoseg.models.segmenter import Runtime, Segmenter
-from geoseg.radiometry import Normalization, normalize
+from geoseg.radiometry import Normalization, normalize, score_level
 from geoseg.scene.arrays import from_array
 
 
@@ -80,8 +80,8 @@ def test_the_device_gives_what_the_pure_function_gives(pixels: np.ndarray, kind:
     seen = to_inputs(pixels, valid, how, "cpu").numpy()
     with np.errstate(all="ignore"):
         wanted = normalize(pixels, how)
-    if kind == "log_sigmoid":
-        wanted = np.where(np.isfinite(pixels), wanted, np.float32(0.5))
+    lost = ~np.isfinite(pixels).all(axis=1, keepdims=True) | ~np.isfinite(wanted)
+    wanted = np.where(lost, np.float32(0.5 if kind == "log_sigmoid" else 0), wanted)
     np.testing.assert_array_equal(seen, wanted)
 
 
@@ -210,6 +210,21 @@ def test_temperature_is_found_again_and_keeps_labels(segmenter) -> None:
     for one, other in zip(segmenter.predict(pixels, valid), warm.predict(pixels, valid)):
         np.testing.assert_array_equal(one.category_id, other.category_id)
         assert (other.score <= one.score).all()
+
+
+def test_layers_are_kept_beside_the_labels(segmenter) -> None:
+    pixels, valid = tiles(2)
+    model = segmenter.with_parameters(layers="probs,margin,entropy")
+    assert model.card.layers == ("prob_0", "prob_1", "margin", "entropy")
+    probs = replace(segmenter, with_probs=True).predict(pixels, valid)[1].probs
+    tile = model.predict(pixels, valid)[1]
+    np.testing.assert_array_equal(tile.layers["prob_1"], score_level(probs[1]))
+    np.testing.assert_array_equal(tile.layers["margin"], score_level(np.abs(probs[0] - probs[1])))
+    np.testing.assert_array_equal(tile.category_id, segmenter.predict(pixels, valid)[1].category_id)
+    streamed = next(iter(predict_batches(model, [(pixels, valid)])))[1]
+    np.testing.assert_array_equal(streamed.layers["entropy"], tile.layers["entropy"])
+    with pytest.raises(ModelError, match="layer 'x': use probs, confidence"):
+        segmenter.with_parameters(layers=["x"])
 
 
 # batches, memory, processes ---------------------------------------------------------------

@@ -20,8 +20,8 @@ def to_inputs(
 ) -> Tensor:
     """(tile, band, row, col) of any dtype to float32 on the device, as ``normalize`` gives it.
 
-    Invalid pixels and those that are not finite get what a mean pixel has, so that they look
-    like nothing in particular to the network.
+    Invalid pixels and those with a value that is not finite get what a mean pixel has, so
+    that they look like nothing in particular to the network.
     """
     neutral = 0.5 if how.kind == "log_sigmoid" else 0.0
     if how.kind == "log_sigmoid":
@@ -30,6 +30,7 @@ def to_inputs(
         x = _scaled(pixels, how, device)
     if pixels.dtype.kind == "f":
         x.masked_fill_(~torch.isfinite(x), neutral)
+        valid = valid & np.isfinite(pixels).all(axis=1)
     if not valid.all():
         mask = torch.from_numpy(np.ascontiguousarray(~valid)).to(device, non_blocking=True)
         x.masked_fill_(mask[:, None], neutral)
