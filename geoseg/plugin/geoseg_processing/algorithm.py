@@ -97,12 +97,10 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
         name, kind = one["name"], one["type"]
         if kind == "flag":
             return "" if self.parameterAsBool(parameters, name, context) else None
+        if kind == "file_out":
+            return self.parameterAsFileOutput(parameters, name, context) or None
         if kind.endswith("_out"):
-            return (
-                self.parameterAsOutputLayer(parameters, name, context)
-                if kind != "file_out"
-                else (self.parameterAsFileOutput(parameters, name, context) or None)
-            )
+            return self.parameterAsOutputLayer(parameters, name, context) or None
         if parameters.get(name) in (None, ""):
             return None
         if kind in ("raster", "vector"):
