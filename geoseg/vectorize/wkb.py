@@ -52,7 +52,7 @@ def _write_ring(first: int, n: int, at: int, transform: Any, reverse: bool) -> i
         from_, step = first + 8 * n, -8
     for v in range(n + 1):
         # the first vertex begins and ends the ring
-        both = load_i64(first if v == 0 or v == n else from_ + step * v)
+        both = load_i64(from_ + step * v if 0 < v < n else first)
         x, y = np.float64(both & 0xFFFFFFFF), np.float64(both >> 34)
         store_f64(at, a * x + b * y + c)
         store_f64(at + 8, d * x + e * y + f)
