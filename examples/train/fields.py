@@ -37,7 +37,7 @@ def scene(path: Path) -> Labelled:
     """One scene at 2 m with its fields."""
     with rasterio.open(path) as source:
         pixels = half(source.read())
-        valid = source.dataset_mask()[::2, ::2] > 0
+        valid = source.dataset_mask()[: 2 * pixels.shape[1] : 2, : 2 * pixels.shape[2] : 2] > 0
         affine = source.transform @ source.transform.scale(2)
     fields = gpd.read_file(path.with_name(f"{path.stem}_fields.gpkg"))
     ids = rasterize(
