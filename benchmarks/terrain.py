@@ -1,6 +1,6 @@
 """Confusion matrix of the terrain model against the experts' labels of the bundled scene.
 
-    python benchmarks/terrain.py
+python benchmarks/terrain.py
 """
 
 from __future__ import annotations

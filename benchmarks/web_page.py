@@ -25,9 +25,10 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from browser import browser  # noqa: E402
+from test_web import PAN_AND_ZOOM  # noqa: E402
+
 from geoseg.export.web import Page, write_page  # noqa: E402
 from geoseg.legend import Legend  # noqa: E402
-from test_web import PAN_AND_ZOOM  # noqa: E402
 
 DEMO = ROOT / "geoseg" / "data" / "demo" / "java_west_s2l2a.tif"
 

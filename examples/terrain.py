@@ -1,6 +1,6 @@
 """Land cover of a Sentinel-2 scene, stage by stage, and then in one call.
 
-    python examples/terrain.py [SCENE] [FOLDER]
+python examples/terrain.py [SCENE] [FOLDER]
 """
 
 from __future__ import annotations

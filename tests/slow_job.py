@@ -1,6 +1,6 @@
 """One job of many small blocks with a slow segmenter, as a program that can be killed.
 
-    python slow_job.py FOLDER WORKERS [SCHEDULER]
+python slow_job.py FOLDER WORKERS [SCHEDULER]
 """
 
 from __future__ import annotations

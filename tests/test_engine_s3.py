@@ -79,9 +79,7 @@ def test_a_job_on_s3_is_the_job_on_disk(pixels, storage, tmp_path: Path) -> None
     expected = np.asarray(open_map(on_disk.store.map_url)["category_id"])
 
     store = JobStore("s3://maps/job", storage)
-    job = Job(
-        scene=on_disk.scene, segmenter=on_disk.segmenter, plan=on_disk.plan, store=store
-    )
+    job = Job(scene=on_disk.scene, segmenter=on_disk.segmenter, plan=on_disk.plan, store=store)
     with hold(store):
         with pytest.raises(LockedError):
             with hold(store):

@@ -31,6 +31,7 @@ DEEP = ADAPTERS | {
     "timm",
     "transformers",
     "safetensors",
+    "google",  # protobuf's errors, which onnx raises
     "onnx",
     "onnxruntime",
     "openvino",
@@ -41,7 +42,7 @@ ENGINE = PURE | {"zarr", "fsspec", "psutil"}
 STAGES = ("scene", "models", "stitch", "vectorize", "products", "labels", "export", "assess")
 """Folders that never import each other."""
 
-ROOT_PURE = {"errors", "legend", "grid", "radiometry"}
+ROOT_PURE = {"errors", "legend", "grid", "radiometry", ""}
 
 EXCEPTIONS: dict[str, set[str]] = {
     # module: what it may import beyond its layer, and why

@@ -97,8 +97,19 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen]]]:
     dask = [sys.executable, "-m", "dask"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     scheduler = subprocess.Popen(
-        [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0",
-         "--scheduler-file", str(tmp_path / "scheduler.json")], **quiet
+        [
+            *dask,
+            "scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--dashboard-address",
+            "127.0.0.1:0",
+            "--scheduler-file",
+            str(tmp_path / "scheduler.json"),
+        ],
+        **quiet,
     )
     while not (tmp_path / "scheduler.json").exists():
         time.sleep(0.05)
@@ -106,9 +117,22 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen]]]:
     environment = os.environ | {"PYTHONPATH": str(HERE)}
     workers = [
         subprocess.Popen(
-            [*dask, "worker", address, "--nthreads", "2", "--host", "127.0.0.1", "--no-dashboard",
-             "--death-timeout", "20", "--local-directory", str(tmp_path / "scratch")],
-            env=environment, **quiet,
+            [
+                *dask,
+                "worker",
+                address,
+                "--nthreads",
+                "2",
+                "--host",
+                "127.0.0.1",
+                "--no-dashboard",
+                "--death-timeout",
+                "20",
+                "--local-directory",
+                str(tmp_path / "scratch"),
+            ],
+            env=environment,
+            **quiet,
         )
         for _ in range(2)
     ]

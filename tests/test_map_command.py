@@ -272,7 +272,9 @@ def test_small_segments_are_merged_before_raster_and_polygons(scene: Path, tmp_p
 
 
 def test_blending_needs_probabilities_and_hides_seams(tmp_path: Path) -> None:
-    line = refuse(tmp_path, "map", DEMO, "-m", "threshold:b1>5", "--blend", "-o", tmp_path / "a.tif")
+    line = refuse(
+        tmp_path, "map", DEMO, "-m", "threshold:b1>5", "--blend", "-o", tmp_path / "a.tif"
+    )
     assert "--blend" in line
     boxed = ["--aoi", "591000,9101000,592200,9102200", "--tile-size", "112", "--threads", "1"]
     blocks = []

@@ -38,7 +38,9 @@ def test_conda_environment_names_the_same_packages() -> None:
 
 
 def test_importing_geoseg_loads_neither_torch_nor_dask() -> None:
-    code = "import sys, geoseg; print(sorted({'torch', 'dask', 'odc', 'rasterio'} & set(sys.modules)))"
+    code = (
+        "import sys, geoseg; print(sorted({'torch', 'dask', 'odc', 'rasterio'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

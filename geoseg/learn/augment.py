@@ -53,8 +53,8 @@ class Augmentation:
         shift = rng.uniform(-self.bias, self.bias)
         shifts = shift + rng.uniform(-self.band_bias, self.band_bias, bands)
         seen = pixels.any(0)
-        out = pixels * gains.astype(np.float32)[:, None, None]
-        out += shifts.astype(np.float32)[:, None, None]
+        out = pixels * np.asarray(gains, np.float32)[:, None, None]
+        out += np.asarray(shifts, np.float32)[:, None, None]
         if self.noise:
             out += rng.standard_normal(pixels.shape, np.float32) * np.float32(self.noise)
         out *= seen

@@ -94,7 +94,7 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network.to(device, memory_format=torch.channels_last).train()
+    network.to(memory_format=torch.channels_last).to(device).train()
     run = _Run(network, schedule, folder)
     run.resume()
     batches = _ahead(source, objective, schedule, run.step)

@@ -178,13 +178,16 @@ def center_loss(
     """
     known = targets.semantic != IGNORE
     entropy = functional.cross_entropy(
-        out.semantic.float(), targets.semantic, ignore_index=IGNORE, reduction="none"
+        out.semantic.float(),
+        torch.as_tensor(targets.semantic),
+        ignore_index=IGNORE,
+        reduction="none",
     )
     losses = (entropy * targets.weight)[known]
     keep = max(int(hardest * losses.numel()), 1)
     semantic = losses.topk(min(keep, losses.numel())).values.sum() / keep
     heat = (torch.sigmoid(out.center.float()) - targets.center) ** 2
-    gap = (out.offset.float() - targets.offset).abs().sum(1)
+    gap = torch.abs(out.offset.float() - torch.as_tensor(targets.offset)).sum(1)
     return {
         "semantic": semantic,
         "center": 200.0 * (heat * known).sum() / known.sum().clamp(min=1),
