@@ -13,8 +13,12 @@ VERBS = {
     # verb: (module in geoseg.commands, one line for --help)
     "bundle": ("bundle", "Models on disk: look at one, make one, write one as ONNX."),
     "demo": ("demo", "Map the scene that comes with geoseg: the first map in a minute."),
-    "evaluate": ("evaluate", "Hold a map against the truth: IoU, PQ, AP, and a picture of the errors."),
+    "evaluate": (
+        "evaluate",
+        "Hold a map against the truth: IoU, PQ, AP, and a picture of the errors.",
+    ),
     "info": ("info", "What a scene is: size, CRS, GSD, bands, nodata, valid share."),
+    "layers": ("layers", "Score, probabilities, margin and entropy of a map as GeoTIFF."),
     "map": ("map", "Map a scene with a model: polygons and rasters that open styled in a GIS."),
     "models": ("models", "What --model accepts: bands, GSD, classes, licence, accuracy."),
     "plan": ("plan", "What a mapping would take: tiles, bytes, memory. Nothing runs."),
@@ -22,6 +26,7 @@ VERBS = {
     "project": ("project", "Maps and their scene as a QGIS project, ready to print."),
     "qgis": ("qgis", "The QGIS plugin: install it into a profile, or write its zip."),
     "serve": ("serve", "A map of any size as a page in the browser, from this machine."),
+    "rethreshold": ("rethreshold", "Other thresholds per class, without predicting again."),
     "status": ("status", "How far a job is."),
     "view": ("view", "A map as one web page that works offline."),
     "explain": ("explain", "Plot how a classic method decides: threshold, centres, edges."),

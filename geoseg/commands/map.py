@@ -61,6 +61,13 @@ __all__ = ["command", "interruptible", "run_options_from"]
 @click.option("--keep", is_flag=True, help="Keep the job's folder.")
 @click.option("--part", metavar="I/N", help="Do the I-th of N shares; --join when all are done.")
 @click.option("--join", is_flag=True, help="Finish a job whose shares were done by --part.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Of the model: level, offset, symmetries, score, layers, temperature.",
+)
 @click.option("--samples", metavar="FILE", help="Polygons with a class, for --model objects.")
 @click.option("--sample-column", metavar="NAME", help="Column of --samples that holds the class.")
 @click.option("--seeds", metavar="FILE", help="Points to grow regions from, for --model grow:...")
@@ -112,7 +119,7 @@ def command(scene: str, model: str, outputs: tuple[str, ...], **options: Any) ->
 
 
 def _taught(scene: Any, model: str, options: dict[str, Any]) -> Any:
-    """The model as given, or trained on the samples or seeds that came with it."""
+    """The model as given, with its parameters, or trained on samples or seeds."""
     if options["samples"]:
         from geoseg.commands.samples import trained_objects
 
@@ -125,6 +132,10 @@ def _taught(scene: Any, model: str, options: dict[str, Any]) -> Any:
         from geoseg.commands.samples import seeded
 
         return seeded(scene, model, options["seeds"])
+    if options["settings"]:
+        from geoseg.models.catalogue import load_model, parse_parameters
+
+        return load_model(model, parse_parameters(options["settings"]))
     return model
 
 

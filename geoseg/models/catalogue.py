@@ -5,7 +5,7 @@ when a network is.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,15 @@ from geoseg.errors import ModelError
 from geoseg.models.fit import choose_bands, match_bands
 from geoseg.models.segmenter import Fittable, ModelCard, Segmenter
 
-__all__ = ["BUNDLED", "bundled_cards", "card_of", "choose_bands", "load_model", "match_bands"]
+__all__ = [
+    "BUNDLED",
+    "bundled_cards",
+    "card_of",
+    "choose_bands",
+    "load_model",
+    "match_bands",
+    "parse_parameters",
+]
 
 BUNDLED = ("terrain",)
 """Models that come with geoseg, by name; each is a bundle in ``geoseg/data``."""
@@ -109,3 +117,26 @@ def _load_path(path: Path) -> Segmenter | Fittable:
 
         return SemanticSegmenter.from_bundle(opened)
     return foreign.load_foreign(path)
+
+
+def parse_parameters(texts: Sequence[str]) -> dict[str, Any]:
+    """``symmetries=8``, ``thresholds.built=0.7``: as ``load_model`` takes them.
+
+    >>> parse_parameters(["symmetries=8", "level=l1c", "thresholds.built=0.7"])
+    {'symmetries': 8, 'level': 'l1c', 'thresholds': {'built': 0.7}}
+    """
+    out: dict[str, Any] = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not (separator and name.strip() and value.strip()):
+            raise ModelError(f"{text!r}: write a parameter as name=value")
+        try:
+            read: Any = json.loads(value)
+        except ValueError:
+            read = value.strip()
+        outer, _, inner = name.strip().partition(".")
+        if inner:
+            out.setdefault(outer, {})[inner] = read
+        else:
+            out[outer] = read
+    return out
