@@ -17,6 +17,7 @@ from geoseg.engine.segmentmap import SegmentMap
 from geoseg.errors import InputError
 from geoseg.grid import Window
 from geoseg.legend import NODATA_CATEGORY
+from geoseg.sharing import ORDER, companions, share
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -59,8 +60,11 @@ def check_outputs(
 
     if len({Path(path).resolve() for path in outputs}) != len(outputs):
         raise InputError(f"an output is named twice: {', '.join(outputs)}")
+    outputs = [*outputs, *companions(outputs)]
     targets = [check_output(path, overwrite=overwrite) for path in outputs]
     for path in outputs:
+        if kind_of(path) == "item" and scene.geobox.crs is None:
+            raise InputError(f"{path}: a STAC item needs a CRS: give it with --assume-crs")
         if kind_of(path) == "vector" and not pixel_coords:
             if not scene.georeferenced:
                 raise InputError(
@@ -164,7 +168,9 @@ def write_map(
     """Write each output; all replace what is there (checked before by ``check_outputs``)."""
     from geoseg.export.target import kind_of
 
-    for path in outputs:
+    # a project is made of other files, a STAC item describes them: these come last
+    wanted = [*outputs, *companions(outputs)]
+    for path in sorted(wanted, key=lambda other: ORDER.get(kind_of(other), 0)):
         kind = kind_of(path)
         start = time.perf_counter()
         progress.start(f"write {Path(path).suffix[1:]}", result.region.pixels)
@@ -177,7 +183,7 @@ def write_map(
         elif kind == "map":
             _write_zarr(result, path)
         else:
-            raise InputError(f"{path}: geoseg map does not write {kind}s yet")
+            share(result, scene, path, wanted, options, report)
         report.add_seconds({f"write {Path(path).suffix[1:]}": time.perf_counter() - start})
         report.outputs.append(str(path))
 

@@ -32,7 +32,7 @@ __all__ = ["command", "interruptible", "run_options_from"]
 
 
 @click.command()
-@click.argument("scene")
+@click.argument("scenes", metavar="SCENE...", nargs=-1, required=True)
 @click.option("-m", "--model", required=True, help="Name or file of a model; see 'geoseg models'.")
 @click.option(
     "-o",
@@ -41,7 +41,8 @@ __all__ = ["command", "interruptible", "run_options_from"]
     multiple=True,
     required=True,
     metavar="FILE",
-    help="What to write: .gpkg .parquet .fgb .geojson .shp .tif .png .zarr; may be repeated.",
+    help="What to write: .gpkg .parquet .fgb .geojson .shp .tif .png .zarr .qgz .html "
+    ".json (STAC); may be repeated.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist; drop unfinished work.")
 @scene_options
@@ -75,7 +76,7 @@ __all__ = ["command", "interruptible", "run_options_from"]
 @click.option("--report", metavar="FILE", help="Write the run report as JSON, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run report as JSON on stdout.")
 @run_options
-def command(scene: str, model: str, outputs: tuple[str, ...], **options: Any) -> None:
+def command(scenes: tuple[str, ...], model: str, outputs: tuple[str, ...], **options: Any) -> None:
     r"""Map SCENE with a model.
 
     The same command goes on where an interrupted one stopped.
@@ -103,7 +104,7 @@ def command(scene: str, model: str, outputs: tuple[str, ...], **options: Any) ->
     with interruptible(), progress_for(options["quiet"]) as progress:
         from geoseg.commands.options import open_scene_as
 
-        opened = open_scene_as(scene, options)
+        opened = open_scene_as(scenes, options, model)
         chosen = _taught(opened, model, options)
         report = map_scene(opened, chosen, request, run, progress)
     for warning in report.warnings:

@@ -35,8 +35,8 @@ def read_facts(path: str | Path) -> dict[str, str]:
     except (rasterio.errors.RasterioIOError, pyogrio.errors.DataSourceError, OSError) as error:
         raise InputError(f"{path}: can't be read: {error}") from error
     found = {**(info.get("dataset_metadata") or {}), **(info.get("layer_metadata") or {})}
-    if "DESCRIPTION" in found and found["DESCRIPTION"].startswith("{"):
-        found = {**found, **json.loads(found["DESCRIPTION"])}
+    if str(found.get("DESCRIPTION", "")).startswith("{"):  # FlatGeobuf and GeoJSON
+        found = json.loads(found["DESCRIPTION"])
     return {name: str(value) for name, value in found.items()}
 
 

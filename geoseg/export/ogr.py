@@ -93,13 +93,15 @@ def _options(suffix: str, layer: str, provenance: Mapping[str, str]) -> dict[str
     text = provenance_json(provenance) if provenance else ""
     if suffix == ".gpkg":
         facts = dict(sorted(provenance.items())) or None
-        return {"dataset_options": {"VERSION": "1.3"}, "dataset_metadata": facts}
+        # of the layer: with those of the dataset GDAL leaves an .aux.xml whenever it reads
+        return {"dataset_options": {"VERSION": "1.3"}, "layer_metadata": facts}
     if suffix == ".geojson":
         options = {"RFC7946": "YES", "COORDINATE_PRECISION": "9"}
         return {"layer_options": options | ({"DESCRIPTION": text} if text else {})}
     if suffix == ".fgb":
         return {"layer_options": {"TITLE": layer} | ({"DESCRIPTION": text} if text else {})}
-    return {"layer_options": {"ENCODING": "UTF-8"}} if suffix == ".shp" else {}
+    shapefile = {"ENCODING": "UTF-8", "DBF_DATE_LAST_UPDATE": f"{date():%Y-%m-%d}"}
+    return {"layer_options": shapefile} if suffix == ".shp" else {}
 
 
 def _write_style(path: Path, layer: str, qml: str) -> None:
@@ -193,8 +195,6 @@ def count(path: Path, layer: str, table: Table) -> int:
             return sum(_readable(batch) for batch in batches)
     except _FAILURES as error:
         raise OutputError(f"{path.name}: could not be read back: {error}") from error
-    finally:  # GDAL leaves a second copy of a GeoPackage's metadata after reading it
-        path.with_name(f"{path.name}.aux.xml").unlink(missing_ok=True)
 
 
 def _readable(batch: pa.RecordBatch) -> int:

@@ -1,0 +1,162 @@
+"""A SegmentMap for others to look at: a QGIS project, a web page, a STAC item.
+
+Each names or holds other files; those that were not asked for are written beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geoseg.errors import InputError
+
+if TYPE_CHECKING:
+    from geoseg.engine.report import RunReport
+    from geoseg.engine.segmentmap import SegmentMap
+    from geoseg.outputs import PolygonOptions
+    from geoseg.scene.reader import Scene
+
+__all__ = ["ORDER", "companions", "share"]
+
+ORDER = {"project": 1, "page": 1, "item": 2}
+"""Kinds of output that are made of others, and when they are written."""
+
+_COLOURS = (("red", "green", "blue"), ("b04", "b03", "b02"), ("b4", "b3", "b2"))
+
+
+def share(
+    result: SegmentMap,
+    scene: Scene,
+    path: str,
+    outputs: Sequence[str],
+    options: PolygonOptions,
+    report: RunReport,
+) -> None:
+    """Write the project, page or item at ``path``, of files that are there already.
+
+    ``outputs`` are all files of the run, companions among them.
+    """
+    from geoseg.export.target import kind_of
+
+    kind = kind_of(path)
+    if kind == "project":
+        _project(result, scene, path, outputs, report)
+    elif kind == "page":
+        _page(result, scene, path, options, report)
+    elif kind == "item":
+        _item(result, scene, path, outputs)
+    else:
+        raise InputError(f"{path}: is a {kind}, not something to share")
+
+
+def companions(outputs: Sequence[str]) -> list[str]:
+    """What a project among the outputs needs beside it and was not asked for by name."""
+    from geoseg.export.target import kind_of
+
+    needed: list[str] = []
+    for path in outputs:
+        if kind_of(path) != "project":
+            continue
+        stem = str(Path(path).with_suffix(""))
+        for kind, name in (("vector", f"{stem}.gpkg"), ("raster", f"{stem}.tif")):
+            if not any(kind_of(other) == kind for other in [*outputs, *needed]):
+                needed.append(name)
+    return needed
+
+
+def scene_file(scene: Scene) -> Path | None:
+    """The file that holds the scene, where it is one file of this machine."""
+    path = scene.reader.fingerprint().get("path")
+    return Path(path) if isinstance(path, str) and Path(path).is_file() else None
+
+
+def colour_bands(scene: Scene) -> tuple[int, int, int]:
+    """Numbers from 1 of the bands shown as red, green and blue."""
+    names = [band.name.lower() for band in scene.bands]
+    chosen = next((t for t in _COLOURS if set(t) <= set(names)), None)
+    numbers = [names.index(n) + 1 for n in chosen] if chosen else [1, 2, 3]
+    red, green, blue = (min(n, len(names)) for n in numbers)
+    return red, green, blue
+
+
+def _project(
+    result: SegmentMap, scene: Scene, path: str, outputs: Sequence[str], report: RunReport
+) -> None:
+    from geoseg.export.project import Project, ProjectLayer, write_project
+    from geoseg.export.raster import RasterOptions, write_raster
+    from geoseg.export.target import kind_of
+    from geoseg.outputs import provenance_of
+
+    score = Path(path).with_name(f"{Path(path).stem}_confidence.tif")
+    write_raster(
+        lambda window: result.read(window)["score"],
+        score,
+        geobox=result.geobox,
+        provenance=provenance_of(result),
+        overwrite=True,
+        options=RasterOptions(kind="score"),
+    )
+    vector = next(Path(other) for other in outputs if kind_of(other) == "vector")
+    raster = next(Path(other) for other in outputs if kind_of(other) == "raster")
+    layers = [
+        ProjectLayer(path=vector, role="polygons", name="Polygons"),
+        ProjectLayer(path=raster, role="category", name="Classes"),
+        ProjectLayer(path=score, role="score", name="Confidence"),
+    ]
+    source = scene_file(scene)
+    if source is not None:
+        bands = colour_bands(scene)
+        layers.append(ProjectLayer(path=source, role="scene", name=scene.name, bands=bands))
+    facts = result.provenance
+    project = Project(
+        layers=layers,
+        legend=result.legend,
+        title=f"{scene.name}: {facts.get('model', '')}",
+        note=f"Map: geoseg, model {facts.get('model', '')} ({facts.get('model_licence', '')})",
+        hectares={key: area / 1e4 for key, area in report.area_m2.items() if key != 255},
+    )
+    write_project(project, path, overwrite=True)
+
+
+def _page(
+    result: SegmentMap, scene: Scene, path: str, options: PolygonOptions, report: RunReport
+) -> None:
+    import pyarrow as pa
+
+    from geoseg.export.web import Page, write_page
+    from geoseg.outputs import polygon_batches, provenance_of
+    from geoseg.polygons import to_frame
+
+    table = pa.Table.from_batches(polygon_batches(result, options))
+    crs = result.geobox.crs
+    facts = provenance_of(result)
+    seconds = {f"seconds to {name}": f"{value:.1f}" for name, value in report.stage_seconds.items()}
+    page = Page(
+        polygons=to_frame(table, None if crs is None else crs.to_wkt()),
+        legend=result.legend,
+        title=f"{scene.name}: {facts.get('model', '')}",
+        note=facts.get("model_licence", ""),
+        scene=scene_file(scene),
+        bands=colour_bands(scene),
+        report={**facts, **seconds},
+    )
+    write_page(page, path, overwrite=True)
+
+
+def _item(result: SegmentMap, scene: Scene, path: str, outputs: Sequence[str]) -> None:
+    from geoseg.export.stac import RunItem, write_item
+    from geoseg.export.target import kind_of
+    from geoseg.outputs import provenance_of
+
+    files = [Path(p) for p in outputs if kind_of(p) not in {"item", "map"} and Path(p).is_file()]
+    source = scene_file(scene)
+    item = RunItem(
+        id=Path(path).stem,
+        files=files,
+        geobox=result.geobox,
+        legend=result.legend,
+        provenance=provenance_of(result),
+        scene="" if source is None else source.as_posix(),
+    )
+    write_item(item, path, overwrite=True)
