@@ -327,3 +327,34 @@ def test_shares_of_a_job_array_join_to_the_same_files(scene: Path, tmp_path: Pat
     assert out.read_bytes() == whole.read_bytes()
     assert not store.exists()
     assert "give I/N" in refuse(tmp_path, *share, "--part", "4/3", "--overwrite")
+
+
+def test_masks_mosaics_and_another_gsd(scene: Path, blobs, tmp_path: Path) -> None:
+    """The options of scenes reach the map: what is left out, joined and resampled."""
+    halves = [blobs[:, :, :70], blobs[:, :, 70:]]
+    places = [Affine(10, 0, 500000, 0, -10, 5200000), Affine(10, 0, 500700, 0, -10, 5200000)]
+    files = [
+        write_tif(tmp_path / f"half{i}.tif", pixels, transform=place)
+        for i, (pixels, place) in enumerate(zip(halves, places, strict=True))
+    ]
+    done = call("map", *files, "--mosaic", "-m", MODEL, "-o", tmp_path / "both.tif")
+    assert done.exit_code == 0, done.output
+    with rasterio.open(tmp_path / "both.tif") as file:
+        assert (file.read(1) == (blobs[0] > 100)).all()
+    assert "--mosaic" in refuse(tmp_path, "map", *files, "-m", MODEL, "-o", tmp_path / "x.tif")
+
+    left_out = np.zeros(blobs.shape, np.uint8)
+    left_out[0, 30:50, 40:80] = 1
+    mask = write_tif(tmp_path / "mask.tif", left_out)
+    done = call("map", scene, "--mask", mask, "-m", MODEL, "-o", tmp_path / "masked.tif")
+    assert done.exit_code == 0, done.output
+    with rasterio.open(tmp_path / "masked.tif") as file:
+        assert ((file.read(1) == 255) == (left_out[0] == 1)).all()
+
+    done = call("map", scene, "--gsd", "20", "-m", MODEL, "-o", tmp_path / "coarse.tif")
+    assert done.exit_code == 0, done.output
+    with rasterio.open(tmp_path / "coarse.tif") as file:
+        assert file.res == (20, 20)
+    assert "give model, scene or metres" in refuse(
+        tmp_path, "map", scene, "--gsd", "ten", "-m", MODEL, "-o", tmp_path / "x.tif"
+    )

@@ -45,7 +45,7 @@ def command(scene: str, model: str, output: str, overwrite: bool, **options: Any
 
     if Path(output).exists() and not overwrite:
         raise OutputError(f"{output} exists: choose another name or add --overwrite")
-    explain(open_scene_as(scene, options), model, output, run_options_from(options))
+    explain(open_scene_as([scene], options, model), model, output, run_options_from(options))
     click.echo(output)
 
 

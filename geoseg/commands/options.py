@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -86,17 +86,38 @@ def security(files: str | None) -> Any:
     )
 
 
-def open_scene_as(path: str, options: dict[str, Any]) -> Scene:
+def open_scene_as(
+    paths: Sequence[str], options: Mapping[str, Any], model: str | None = None
+) -> Scene:
     """The scene with the options of ``scene_options``; bands are left to the model."""
-    from geoseg.scene.opening import open_scene, parse_nodata
+    from dataclasses import replace
 
-    return open_scene(
-        path,
+    from geoseg.scene.formats import Access
+    from geoseg.scene.opening import SceneOptions, open_scenes, parse_nodata
+    from geoseg.scene.regrid import gsd_for
+
+    wanted = SceneOptions(
+        join=options.get("combine"),
         nodata=parse_nodata(options["nodata"]),
         assume_crs=options["assume_crs"],
-        allow_vrt=options["allow_vrt"],
-        allow_network=options["allow_network"],
+        mask=options.get("mask") or None,
+        access=Access(options["allow_vrt"], options["allow_network"]),
     )
+    gsd = options.get("gsd", "scene")
+    if gsd == "scene":
+        return open_scenes(paths, wanted)
+    if gsd == "model" and model is not None:
+        from geoseg.models.catalogue import card_of, load_model
+
+        card = card_of(model) or load_model(model).card
+        return open_scenes(
+            paths, replace(wanted, gsd_m=gsd_for(open_scenes(paths, wanted), card.gsd_m))
+        )
+    try:
+        metres = float(gsd)
+    except ValueError:
+        raise InputError(f"--gsd {gsd!r}: give model, scene or metres such as 10") from None
+    return open_scenes(paths, replace(wanted, gsd_m=metres))
 
 
 def _all(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -114,6 +135,19 @@ scene_options = _all(
         "--bands",
         metavar="LIST",
         help="Scene bands in the model's order: names or numbers from 1, e.g. 2,3,4,8.",
+    ),
+    click.option("--mask", multiple=True, help="Leave out: SCL, QA_PIXEL, a raster or polygons."),
+    click.option(
+        "--stack", "combine", flag_value="stack", help="Several files: their bands as one scene."
+    ),
+    click.option(
+        "--mosaic", "combine", flag_value="mosaic", help="Several files: side by side as one scene."
+    ),
+    click.option(
+        "--gsd",
+        default="scene",
+        metavar="model|scene|M",
+        help="Resample on reading, by up to 4x, and map on that grid.",
     ),
     click.option(
         "--nodata", metavar="VALUE", help="Replaces the declared nodata; 'none': no nodata."

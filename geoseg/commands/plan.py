@@ -13,12 +13,12 @@ __all__ = ["command"]
 
 
 @click.command()
-@click.argument("scene")
+@click.argument("scenes", metavar="SCENE...", nargs=-1, required=True)
 @click.option("-m", "--model", required=True, help="Name or file of a model; see 'geoseg models'.")
 @scene_options
 @plan_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(scene: str, model: str, as_json: bool, **options: Any) -> None:
+def command(scenes: tuple[str, ...], model: str, as_json: bool, **options: Any) -> None:
     r"""Print tiles, blocks, bytes to read and memory of mapping SCENE. Nothing is predicted.
 
     \b
@@ -28,7 +28,7 @@ def command(scene: str, model: str, as_json: bool, **options: Any) -> None:
     from geoseg.commands.map import run_options_from
     from geoseg.pipeline import prepare
 
-    prepared = prepare(open_scene_as(scene, options), model, run_options_from(options))
+    prepared = prepare(open_scene_as(scenes, options, model), model, run_options_from(options))
     for warning in prepared.warnings:
         click.echo(f"geoseg: warning: {warning}", err=True)
     if as_json:

@@ -98,7 +98,7 @@ def _open(raster: str, options: dict[str, Any]) -> Labels:
     from geoseg.polygons import Labels
 
     kept = raster.rstrip("/").endswith(".zarr")
-    opened: Any = raster if kept else open_scene_as(raster, options)
+    opened: Any = raster if kept else open_scene_as([raster], options)
     labels = Labels.open(opened, band=options["band"])
     if labels.attributes.crs_wkt is not None:
         return labels
