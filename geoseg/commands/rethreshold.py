@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from geoseg.engine.segmentmap import SegmentMap
+    from geoseg.grid import Window
 
 __all__ = ["command", "rethreshold"]
+
+Labels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+"""``category_id`` and ``score`` (row, col)."""
 
 
 @click.command()
@@ -63,9 +73,9 @@ def rethreshold(
         counts: dict[int, int] = {}
         for window in _strips(given):
             layers = given.read(window, tuple(names.values()))
-            category, score = apply_thresholds({i: layers[n] for i, n in names.items()}, least)
-            _store(group, given, window, category, score)
-            _add(counts, category)
+            labels = apply_thresholds({i: layers[n] for i, n in names.items()}, least)
+            _store(group, given, window, labels)
+            _add(counts, labels[0])
         stated = dict(given.provenance) | {"thresholds": list(thresholds)}
         result = replace(result, counts=counts, provenance=stated)
         result.save_header()
@@ -76,7 +86,7 @@ def rethreshold(
         copy.rename(path)
 
 
-def _strips(given):  # type: ignore[no-untyped-def]
+def _strips(given: SegmentMap) -> Iterator[Window]:
     """Windows of whole shards' rows, so that each is written once."""
     from geoseg.engine.store import open_map
     from geoseg.grid import Window
@@ -91,16 +101,13 @@ def _strips(given):  # type: ignore[no-untyped-def]
         start = end
 
 
-def _store(group, given, window, category, score) -> None:  # type: ignore[no-untyped-def]
+def _store(group: Any, given: SegmentMap, window: Window, arrays: Labels) -> None:
     rows = slice(given.region.row_off + window.row_off, given.region.row_off + window.row_end)
     cols = slice(given.region.col_off + window.col_off, given.region.col_off + window.col_end)
-    group["category_id"][rows, cols] = category
-    group["score"][rows, cols] = score
+    group["category_id"][rows, cols], group["score"][rows, cols] = arrays
 
 
-def _add(counts, category) -> None:  # type: ignore[no-untyped-def]
-    import numpy as np
-
+def _add(counts: dict[int, int], category: NDArray[np.uint8]) -> None:
     found = np.bincount(category.ravel(), minlength=256)
     for key in np.flatnonzero(found).tolist():
         counts[key] = counts.get(key, 0) + int(found[key])

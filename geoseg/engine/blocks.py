@@ -32,6 +32,7 @@ from geoseg.models.segmenter import (
     LabelTile,
     Segmenter,
     Stats,
+    Streaming,
     TileResult,
 )
 from geoseg.radiometry import score_level
@@ -302,16 +303,26 @@ def _predict_tiles(
     clock: Clock,
 ) -> list[tuple[Tile, TileResult]]:
     """Each tile once, in batches of the pinned shape; the last one is filled up."""
-    results: list[tuple[Tile, TileResult]] = []
     size = job.plan.pins.batch
-    for start in range(0, len(tiles), size):
-        group = tiles[start : start + size]
-        filled = [*group, *[group[-1]] * (size - len(group))]
-        batch = np.stack([_slice(pixels, block, tile.read) for tile in filled])
-        batch_valid = np.stack([_slice(valid, block, tile.read) for tile in filled])
-        with _PREDICTING, clock.time("predict"):
-            predicted = job.segmenter.predict(batch, batch_valid)
-        results += zip(group, predicted[: len(group)], strict=True)
+    groups = [tiles[start : start + size] for start in range(0, len(tiles), size)]
+
+    def batches() -> Iterator[tuple[NDArray[Any], NDArray[np.bool_]]]:
+        for group in groups:
+            filled = [*group, *[group[-1]] * (size - len(group))]
+            yield (
+                np.stack([_slice(pixels, block, tile.read) for tile in filled]),
+                np.stack([_slice(valid, block, tile.read) for tile in filled]),
+            )
+
+    segmenter = job.segmenter
+    with _PREDICTING, clock.time("predict"):
+        if isinstance(segmenter, Streaming):
+            predicted = list(segmenter.predict_batches(batches()))
+        else:
+            predicted = [segmenter.predict(*batch) for batch in batches()]
+    results: list[tuple[Tile, TileResult]] = []
+    for group, outcome in zip(groups, predicted, strict=True):
+        results += zip(group, outcome[: len(group)], strict=True)
     return results
 
 

@@ -5,7 +5,7 @@ No torch, no files: classic methods and networks alike stand behind these few na
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -33,6 +33,7 @@ __all__ = [
     "Segmenter",
     "SemanticTile",
     "Stats",
+    "Streaming",
     "Task",
     "TileResult",
 ]
@@ -223,6 +224,17 @@ class Segmenter(Protocol):
 
     def for_scene(self, scene: Scene) -> tuple[Segmenter, list[str]]:
         """Itself adapted to a scene, and warnings; raises ModelError when it can't fit."""
+        ...
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """A segmenter that overlaps copying and computing over a stream of batches."""
+
+    def predict_batches(
+        self, batches: Iterable[tuple[NDArray[Any], NDArray[np.bool_]]]
+    ) -> Iterator[list[TileResult]]:
+        """What ``predict`` gives for each batch, in order."""
         ...
 
 

@@ -149,7 +149,9 @@ def plain_legend(classes: int, names: Mapping[int, str] | None = None) -> Legend
     )
 
 
-def from_state_dict(path: str | Path, architecture: Architecture, card: ModelCard | None = None):  # type: ignore[no-untyped-def]
+def from_state_dict(
+    path: str | Path, architecture: Architecture, card: ModelCard | None = None
+) -> tuple[nn.Module, ModelCard]:
     """A plain state dict (also Lightning's and TorchGeo's) with a stated architecture.
 
     Returns (module, card); raises ModelError where weights and architecture differ.

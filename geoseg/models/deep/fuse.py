@@ -6,6 +6,8 @@ any way are fused without being traced or rewritten.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
@@ -42,7 +44,7 @@ def _pairs(network: nn.Module, example: Tensor) -> list[tuple[str, str]]:
     pairs: list[tuple[str, str]] = []
     calls: dict[str, int] = {}
 
-    def after(name: str):  # type: ignore[no-untyped-def]
+    def after(name: str) -> Callable[..., None]:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             calls[name] = calls.get(name, 0) + 1
             module = modules[name]
@@ -85,7 +87,7 @@ class _Rest(nn.Module):
         return out
 
 
-def _fuse_pair(network: nn.Module, convolution: str, norm: str):  # type: ignore[no-untyped-def]
+def _fuse_pair(network: nn.Module, convolution: str, norm: str) -> Callable[[], None]:
     """Fuse one pair; returns a function that undoes it."""
     conv = network.get_submodule(convolution)
     batch_norm = network.get_submodule(norm)
