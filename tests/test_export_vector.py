@@ -349,3 +349,20 @@ def test_points_keep_their_type(tmp_path: Path) -> None:
     with sqlite3.connect(path) as db:
         assert "SimpleMarker" in db.execute("SELECT styleQML FROM layer_styles").fetchone()[0]
     db.close()
+
+
+def test_pmtiles_hold_all_rows_and_a_style(tmp_path: Path) -> None:
+    frame = polygons().drop(index=2)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        path = tmp_path / name / "map.pmtiles"
+        assert write_vector(frame, path, legend=LEGEND) == 29
+    assert (tmp_path / "a" / "map.pmtiles").read_bytes() == path.read_bytes()
+    tiles = gpd.read_file(path, layer="map")
+    assert set(tiles["segment_id"]) == set(frame["segment_id"])
+    assert shapely.box(*tiles.to_crs(32721).total_bounds).intersects(frame.union_all())
+    style = json.loads((tmp_path / "a" / "map.style.json").read_text())
+    colours = style["layers"][0]["paint"]["fill-color"]
+    assert [colours[i] for i in (2, 4, 6)] == [c.id for c in LEGEND]
+    with pytest.raises(OutputError, match="no row"):
+        write_vector(iter(()), tmp_path / "empty.pmtiles", crs=32721)

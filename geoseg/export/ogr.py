@@ -8,6 +8,7 @@ QGIS 3.22 quiet.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -44,6 +45,8 @@ _FAILURES = (
     GeometryError,
     pa.ArrowException,
 )
+_MAX_ZOOM = "14"
+"""Of vector tiles: 9.5 m per pixel at the equator; viewers draw them larger from there on."""
 _LONGEST_EDGE_M = 1000.0
 """A straight edge of this length in UTM leaves the straight line in degrees by 2 cm."""
 
@@ -62,13 +65,12 @@ def style(table: Table, legend: Legend | None, options: VectorOptions) -> str:
 def write(table: Table, path: Path, layer: str, qml: str, provenance: Mapping[str, str]) -> None:
     """Write the table as the one layer of a new file."""
     suffix = path.suffix.lower()
-    if suffix == ".geojson" and table.crs is None:
+    if suffix in {".geojson", ".pmtiles"} and table.crs is None:
         raise OutputError(
-            f"{path.name}: GeoJSON is in WGS 84, but the map has no CRS: "
+            f"{path.name}: {_DRIVERS[suffix]} is in WGS 84, but the map has no CRS: "
             "write .gpkg, .fgb or .parquet, or give the CRS"
         )
-    reader = _for_wgs84(table) if suffix in {".geojson", ".pmtiles"} else table.reader()
-    reader = _for_shapefile(reader) if suffix == ".shp" else reader
+    reader, crs = _prepared(table, suffix)
     with _reproducible():
         try:
             pyogrio.write_arrow(
@@ -78,15 +80,30 @@ def write(table: Table, path: Path, layer: str, qml: str, provenance: Mapping[st
                 driver=_DRIVERS[suffix],
                 geometry_name="geometry",
                 geometry_type=table.geometry_type,
-                crs=None if table.crs is None else table.crs.to_wkt(),
+                crs=None if crs is None else crs.to_wkt(),
                 **_options(suffix, layer, provenance),
             )
             if suffix == ".gpkg" and qml:
                 _write_style(path, layer, qml)
+            if suffix == ".pmtiles" and "legend" in provenance:
+                text = web_style(layer, path.name, json.loads(provenance["legend"]))
+                path.with_suffix(".style.json").write_text(text, encoding="utf-8")
         except _FAILURES as error:
             if table.error is not None:
                 raise table.error from None
+            if suffix == ".pmtiles" and not table.rows:
+                text = f"{path.name}: there is no row, and tiles can't be empty: write .gpkg"
+                raise OutputError(text) from error
             raise OutputError(f"{path.name}: could not be written: {error}") from error
+
+
+def _prepared(table: Table, suffix: str) -> tuple[pa.RecordBatchReader, Any]:
+    """The stream as the format wants it, and its CRS."""
+    if suffix == ".geojson":  # GDAL turns it into degrees and splits it at the antimeridian
+        return _for_wgs84(table), table.crs
+    if suffix == ".pmtiles":
+        return _for_web_mercator(table)
+    return (_for_shapefile(table.reader()) if suffix == ".shp" else table.reader()), table.crs
 
 
 def _options(suffix: str, layer: str, provenance: Mapping[str, str]) -> dict[str, Any]:
@@ -100,8 +117,29 @@ def _options(suffix: str, layer: str, provenance: Mapping[str, str]) -> dict[str
         return {"layer_options": options | ({"DESCRIPTION": text} if text else {})}
     if suffix == ".fgb":
         return {"layer_options": {"TITLE": layer} | ({"DESCRIPTION": text} if text else {})}
+    if suffix == ".pmtiles":
+        return {"dataset_options": {"MINZOOM": "0", "MAXZOOM": _MAX_ZOOM, "NAME": layer}}
     shapefile = {"ENCODING": "UTF-8", "DBF_DATE_LAST_UPDATE": f"{date():%Y-%m-%d}"}
     return {"layer_options": shapefile} if suffix == ".shp" else {}
+
+
+def web_style(layer: str, name: str, legend: Mapping[str, Any]) -> str:
+    """A MapLibre style of the tiles (style specification 8), one colour per category_id."""
+    colours: list[Any] = ["match", ["get", "category_id"]]
+    for category in legend["categories"]:
+        colours += [category["id"], category["colour"]]
+    drawn = {"source": "map", "source-layer": layer}
+    document = {
+        "version": 8,
+        "sources": {"map": {"type": "vector", "url": f"pmtiles://{name}"}},
+        "layers": [
+            {"id": "fill", "type": "fill", **drawn,
+             "paint": {"fill-color": [*colours, "#888888"], "fill-opacity": 0.5}},
+            {"id": "outline", "type": "line", **drawn, "minzoom": 12,
+             "paint": {"line-color": [*colours, "#888888"], "line-width": 1}},
+        ],
+    }  # fmt: skip
+    return json.dumps(document, indent=1, ensure_ascii=False)
 
 
 def _write_style(path: Path, layer: str, qml: str) -> None:
@@ -151,6 +189,25 @@ def _for_wgs84(table: Table) -> pa.RecordBatchReader:
     return pa.RecordBatchReader.from_batches(table.schema, batches())
 
 
+def _for_web_mercator(table: Table) -> tuple[pa.RecordBatchReader, Any]:
+    """Coordinates of web maps: GDAL's tiler doesn't transform."""
+    import shapely
+    from pyproj import CRS, Transformer
+
+    target = CRS.from_epsg(3857)
+    transform = Transformer.from_crs(table.crs, target, always_xy=True).transform
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in _for_wgs84(table):
+            shapes = shapely.from_wkb(batch.column("geometry").to_numpy(zero_copy_only=False))
+            shapes = shapely.transform(shapes, transform, interleaved=False)
+            column = pa.array(shapely.to_wkb(shapes), pa.binary())
+            last = batch.num_columns - 1
+            yield batch.set_column(last, table.schema[last], column)
+
+    return pa.RecordBatchReader.from_batches(table.schema, batches()), target
+
+
 def _for_shapefile(reader: pa.RecordBatchReader) -> pa.RecordBatchReader:
     """The same stream with names of at most ten characters."""
     taken: set[str] = set()
@@ -187,8 +244,11 @@ def _reproducible() -> Iterator[None]:
 def count(path: Path, layer: str, table: Table) -> int:
     """Rows whose geometry can be read back; raises OutputError when the file is damaged."""
     if path.suffix.lower() == ".pmtiles":  # tiles hold pieces of rows: opening is all there is
-        pyogrio.list_layers(path)
-        return table.rows
+        try:
+            names = [name for name, _ in pyogrio.list_layers(path)]
+        except _FAILURES as error:
+            raise OutputError(f"{path.name}: could not be read back: {error}") from error
+        return table.rows if layer in names else 0
     named = layer if path.suffix.lower() == ".gpkg" else None
     try:
         with pyogrio.open_arrow(path, layer=named, columns=[], use_pyarrow=True) as (_, batches):
