@@ -1,0 +1,92 @@
+"""The verbs that share a map, and the outputs of ``map`` that are made of others."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import pystac
+import pytest
+from click.testing import CliRunner, Result
+from test_export_raster import class_map, grid
+from test_export_vector import FORMATS, HOSTILE, LEGEND, names_in, polygons
+
+from geoseg.cli import geoseg
+from geoseg.export.facts import legend_of, read_facts
+from geoseg.export.raster import write_raster
+from geoseg.export.vector import write_vector
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(geoseg, [str(a) for a in arguments])
+
+
+@pytest.mark.parametrize("suffix", [s for s in FORMATS if s != ".shp"])
+def test_files_carry_their_legend_and_provenance(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"map{suffix}"
+    write_vector(polygons(), path, legend=LEGEND, provenance={"model": HOSTILE})
+    assert legend_of(path) == LEGEND
+    assert read_facts(path)["model"] == HOSTILE
+    assert names_in(tmp_path) == {path.name}
+
+
+def test_rasters_carry_theirs(tmp_path: Path) -> None:
+    write_raster(class_map(9, 9), tmp_path / "map.tif", geobox=grid(9, 9), legend=LEGEND)
+    assert legend_of(tmp_path / "map.tif") == LEGEND
+
+
+def test_project_and_view_of_files_that_are_there(tmp_path: Path) -> None:
+    write_vector(polygons(), tmp_path / "map.gpkg", legend=LEGEND)
+    write_raster(class_map(50, 40), tmp_path / "map.tif", geobox=grid(50, 40), legend=LEGEND)
+    project, page = tmp_path / "map.qgz", tmp_path / "map.html"
+    done = call("project", tmp_path / "map.tif", tmp_path / "map.gpkg", "-o", project)
+    assert done.exit_code == 0, done.output
+    with zipfile.ZipFile(project) as archive:
+        text = archive.read("map.qgs").decode()
+    assert text.index("./map.gpkg|layername=map") < text.index("./map.tif")
+    assert str(tmp_path) not in text
+    done = call("view", tmp_path / "map.gpkg", "-o", page)
+    assert done.exit_code == 0, done.output
+    assert "<script>alert" not in page.read_text()
+    for verb, output in (("project", project), ("view", page)):
+        again = call(verb, tmp_path / "map.gpkg", "-o", output)
+        assert again.exit_code == 2 and "--overwrite" in again.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("view", "no.gpkg", "-o", "x.html"), "no.gpkg"),
+        (("view", "no.gpkg", "-o", "x.png"), ".html"),
+        (("project", "no.gpkg", "-o", "x.qgz"), "no.gpkg"),
+        (("serve", "no.gpkg", "--bands", "1,2"), "three numbers"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], word: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = call(*arguments)
+    assert done.exit_code == 2 and word in done.output
+    assert len(done.output.strip().splitlines()) == 1
+    assert names_in(tmp_path) == set()
+
+
+def test_map_writes_project_page_and_item_with_their_companions(tmp_path: Path) -> None:
+    write_raster(class_map(90, 80), tmp_path / "scene.tif", geobox=grid(90, 80))
+    folder = tmp_path / "out"
+    folder.mkdir()
+    outputs = [folder / f"m.{suffix}" for suffix in ("qgz", "html", "json")]
+    asked = [argument for path in outputs for argument in ("-o", path)]
+    done = call("map", tmp_path / "scene.tif", "-m", "otsu:b1", "-q", "--workers", "0", *asked)
+    assert done.exit_code == 0, done.output
+    assert names_in(folder) == {
+        "m.qgz", "m.html", "m.json", "m.gpkg", "m.tif", "m.tif.aux.xml", "m.qml",
+        "m_confidence.tif", "m_confidence.qml",
+    }  # fmt: skip
+    item = pystac.Item.from_file(str(folder / "m.json"))
+    assert set(item.assets) == {"m.qgz", "m.html", "m.gpkg", "m.tif"}
+    assert json.loads((folder / "m.json").read_text())["properties"]["geoseg:scene"] == "scene.tif"
+    again = call("map", tmp_path / "scene.tif", "-m", "otsu:b1", "-q", "-o", folder / "m.qgz")
+    assert again.exit_code == 2 and "--overwrite" in again.output
