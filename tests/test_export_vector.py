@@ -74,11 +74,18 @@ def names_in(folder: Path) -> set[str]:
     return {p.name for p in folder.iterdir()}
 
 
+def test_a_path_that_would_be_an_archives_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="with '!' can't be written"):
+        write_vector(polygons(), tmp_path / "well!.gpkg")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_what_is_read_is_what_was_written(tmp_path: Path, suffix: str) -> None:
     frame = polygons()
-    path = tmp_path / f"a b #?&|! ü{suffix}"
+    path = tmp_path / f"a b #?&| ü{suffix}"
     assert write_vector(frame, path, legend=LEGEND) == len(frame)
+    assert path.is_file()
     back = gpd.read_parquet(path) if suffix == ".parquet" else gpd.read_file(path)
     assert set(back.geom_type) <= {"MultiPolygon", "Polygon"}
     back = back.sort_values("segment_id", ignore_index=True)  # FlatGeobuf sorts by place

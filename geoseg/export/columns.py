@@ -33,7 +33,7 @@ class _Words:
 
 
 _WORDS = {
-    "segment_id": _Words("Segment", "Number of the polygon, in raster order of its first pixel"),
+    "segment_id": _Words("Segment", "Number of the polygon, in order of its lower right corner"),
     "category_id": _Words("Class id", "Number of the class in the legend", "cat_id"),
     "category": _Words("Class", "Name of the class"),
     "isthing": _Words("Countable", "True for objects that are counted, false for cover"),

@@ -32,6 +32,8 @@ FORMATS = {
 }
 """What is written under which extension."""
 
+_READ_BACK = ("vector", "project", "page")
+
 _STALE = {
     # files that belong to an older output and would be read as part of the new one
     ".gpkg": ("-wal", "-shm", "-journal"),
@@ -70,6 +72,10 @@ def check_output(
         raise OutputError(f"{path}: is not one of {wanted}: use such an extension")
     try:
         target = Path(path).resolve()
+        if "!" in str(target) and kind in _READ_BACK:
+            # the library that writes tables takes what stands before it for an archive, and
+            # would write beside the working directory instead
+            raise OutputError(f"{path}: a path with '!' can't be written: choose another name")
         mode = target.stat().st_mode if target.exists() else None
     except (OSError, RuntimeError) as error:
         raise OutputError(f"{path}: can't be written: {error}") from error
