@@ -39,7 +39,7 @@ def big_scene(path: Path, side: int) -> Affine:
         pixels = file.read([4, 3, 2])
         transform = file.transform
         profile = {"driver": "GTiff", "dtype": pixels.dtype, "count": 3, "crs": file.crs}
-    profile |= {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "zstd"}
+    profile |= {"tiled": True, "blockxsize": 512, "blockysize": 512}
     strip = np.concatenate([pixels, pixels[:, :, ::-1]], axis=2)
     strip = np.tile(strip, (1, 1, -(-side // strip.shape[2])))[:, :, :side]
     strip = np.concatenate([strip, strip[:, ::-1]], axis=1)
@@ -93,6 +93,10 @@ def main() -> None:
         start = time.perf_counter()
         size = write_page(page, folder / "page.html")
         wrote = time.perf_counter() - start
+        print(
+            f"{side} x {side} px, {count} polygons: {size / 1e6:.1f} MB in {wrote:.0f} s",
+            flush=True,
+        )
         with browser(folder) as chrome:
             chrome.size(1280, 800)
             start = time.perf_counter()
@@ -106,7 +110,6 @@ def main() -> None:
             errors = chrome.errors
         load = os.getloadavg()[0]
         print(f"{platform.machine()}, {os.cpu_count()} CPUs, load {load:.1f}, no GPU")
-        print(f"{side} x {side} px, {count} polygons: {size / 1e6:.1f} MB in {wrote:.0f} s")
         print(f"opened in {opened:.1f} s, {len(frames)} frames in 10 s, errors: {errors}")
         shares = np.percentile(frames, [50, 95, 99])
         print(f"between frames: median {shares[0]:.1f} ms, 95 % {shares[1]:.1f} ms, "

@@ -34,6 +34,7 @@ _BUFFER_PX = 4.0
 _UNITS_PER_PX = 4
 _FREE_GRID_PX = 8192
 _QUALITY = 70
+_COARSE_PX = 4096
 
 
 @dataclass(frozen=True)
@@ -133,27 +134,56 @@ class Pieces:
         """A JPEG of up to 512 x 512 pixels; None where there is no scene."""
         if self._scene is None:
             return None
-        from rasterio.enums import Resampling
         from rasterio.io import MemoryFile
+
+        if level < self._coarse_level:
+            image = self._image(level, row, col, TILE)
+        else:
+            image = _shrunk(self._coarse, 2 ** (level - self._coarse_level), row, col)
+        _, high, wide = image.shape
+        profile = {"driver": "JPEG", "count": 3, "dtype": "uint8", "QUALITY": str(_QUALITY)}
+        with MemoryFile() as memory, warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a tile lies on the page
+            with memory.open(height=high, width=wide, **profile) as out:
+                out.write(image)
+            return bytes(memory.read())
+
+    def _image(self, level: int, row: int, col: int, side: int) -> NDArray[np.uint8]:
+        """(3, row, col) of the square that starts at ``row * side`` in pixels of the level."""
+        from rasterio.enums import Resampling
         from rasterio.windows import Window
 
-        size = TILE * 2**level
+        size = side * 2**level
         rows, cols = self.grid.shape
         wide, high = min(size, cols - col * size), min(size, rows - row * size)
         shape = (3, max(1, -(-high // 2**level)), max(1, -(-wide // 2**level)))
         window = Window(col * size, row * size, wide, high)
-        with _open(self._scene) as file:
+        with _open(self._scene) as file:  # type: ignore[arg-type]
             how = Resampling.average if level else Resampling.nearest
             pixels = file.read(self._bands, window=window, out_shape=shape, resampling=how)
         low, high_value = self._stretch
         scaled = (pixels.astype(np.float32) - low) / (high_value - low)
-        image = (255 * np.clip(np.nan_to_num(scaled), 0, 1)).astype(np.uint8)
-        profile = {"driver": "JPEG", "count": 3, "dtype": "uint8", "QUALITY": str(_QUALITY)}
-        with MemoryFile() as memory, warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a tile lies on the page
-            with memory.open(height=shape[1], width=shape[2], **profile) as out:
-                out.write(image)
-            return bytes(memory.read())
+        image: NDArray[np.uint8] = (255 * np.clip(np.nan_to_num(scaled), 0, 1)).astype(np.uint8)
+        return image
+
+    @property
+    def _coarse_level(self) -> int:
+        return max(0, math.ceil(math.log2(max(self.grid.shape) / _COARSE_PX)))
+
+    @cached_property
+    def _coarse(self) -> NDArray[np.uint8]:
+        """(3, row, col) of the whole scene, up to 4,096 pixels a side: all coarser levels are
+        made of it, so that a large scene without overviews isn't read once for each.
+        """
+        level = self._coarse_level
+        rows, cols = (-(-n // 2**level) for n in self.grid.shape)
+        whole = np.zeros((3, rows, cols), np.uint8)
+        for row in range(-(-rows // TILE)):
+            for col in range(-(-cols // TILE)):
+                image = self._image(level, row, col, TILE)
+                where = np.s_[:, row * TILE : (row + 1) * TILE, col * TILE : (col + 1) * TILE]
+                whole[where] = image
+        return whole
 
     @cached_property
     def _stretch(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -215,6 +245,16 @@ class Pieces:
             ]
         columns["box"] = np.rint(shapely.bounds(self._shapes)).astype(int).ravel().tolist()
         return zlib.compress(json.dumps(columns, separators=(",", ":")).encode(), 6)
+
+
+def _shrunk(image: NDArray[np.uint8], by: int, row: int, col: int) -> NDArray[np.uint8]:
+    """A tile of the image ``by`` times smaller, each pixel the mean of what it covers."""
+    size = TILE * by
+    part = image[:, row * size : (row + 1) * size, col * size : (col + 1) * size]
+    _, high, wide = part.shape
+    full = np.pad(part, ((0, 0), (0, -high % by), (0, -wide % by)), mode="edge")
+    blocks = full.reshape(3, full.shape[1] // by, by, full.shape[2] // by, by)
+    return blocks.mean(axis=(2, 4)).astype(np.uint8)
 
 
 def _json(value: Any) -> Any:
