@@ -69,6 +69,19 @@ def test_an_offset_that_the_bands_state_is_taken_once() -> None:
     )
 
 
+def test_reflectance_has_no_offset_to_take_off() -> None:
+    """A float32 copy of a product of 2023 holds reflectance, whatever its name says."""
+    tags = {"file": "x_MSIL1C_N0509_.tif"}
+    reflectance = np.full((9, 32, 32), 0.1, np.float32)
+    numbers = np.full((9, 32, 32), 2000, np.uint16)  # (2000 - 1000) / 10,000
+    valid = np.ones((1, 32, 32), bool)
+    seen = [
+        load_terrain().for_scene(replace(made(p), tags=tags))[0]._inputs(p[None], valid)
+        for p in (reflectance, numbers)
+    ]
+    np.testing.assert_allclose(seen[0], seen[1], atol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", ["uint16", "int16", "int32", "float32", "float64"])
 def test_every_dtype_gives_the_same_input(dtype: str) -> None:
     """Integers of 10,000 per unit and floats of reflectance."""

@@ -56,8 +56,10 @@ class TerrainSegmenter:
         fit = fit_scene(self.card, scene)
         product, doubts = describe_product(scene.tags, self.level, self.offset)
         warnings = [*fit.warnings, *doubts]
-        if self.offset is None and any(scene.bands[i].offset for i in fit.indices):
-            product = replace(product, offset=0)  # the bands say theirs: it is in the fit
+        stated = any(scene.bands[i].offset for i in fit.indices)
+        if self.offset is None and (stated or np.dtype(scene.dtype).kind == "f"):
+            # the bands say theirs, so it is in the fit; reflectance has none
+            product = replace(product, offset=0)
         if product.level == "l2a":
             warnings.append(
                 "L2A is brought near the L1C of the training data by 0.92 dn + c per band, "
