@@ -6,6 +6,7 @@ any way are fused without being traced or rewritten.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 
 import torch
@@ -39,8 +40,7 @@ def fuse(network: nn.Module, example: Tensor) -> int:
 
 def _pairs(network: nn.Module, example: Tensor) -> list[tuple[str, str]]:
     """Names of (convolution, norm) where the norm is the convolution's one listener."""
-    made_by: dict[int, str] = {}
-    kept: list[Tensor] = []
+    made_by: dict[int, tuple[str, weakref.ref[Tensor]]] = {}
     pairs: list[tuple[str, str]] = []
     calls: dict[str, int] = {}
 
@@ -49,10 +49,12 @@ def _pairs(network: nn.Module, example: Tensor) -> list[tuple[str, str]]:
             calls[name] = calls.get(name, 0) + 1
             module = modules[name]
             if isinstance(module, nn.Conv2d):
-                made_by[id(output)] = name
-                kept.append(output)  # an id is only its own while the tensor lives
-            elif id(inputs[0]) in made_by:
-                pairs.append((made_by[id(inputs[0])], name))
+                made_by[id(output)] = name, weakref.ref(output)
+                return
+            maker, made = made_by.get(id(inputs[0]), ("", None))
+            # an id is only its own while the tensor lives
+            if made is not None and made() is inputs[0]:
+                pairs.append((maker, name))
 
         return hook
 
