@@ -11,6 +11,11 @@ from geoseg.errors import GeosegError
 
 VERBS = {
     # verb: (module in geoseg.commands, one line for --help)
+    "areas": ("areas", "Class areas with standard errors, corrected by a labelled sample."),
+    "change": ("change", "What became what between two maps: a from-to matrix."),
+    "sample": ("sample", "Stratified points to label, with a QGIS project to label them in."),
+    "terrain": ("terrain", "How much of each category a map has."),
+    "zones": ("zones", "What a map has in each polygon of a zone file."),
     "bundle": ("bundle", "Models on disk: look at one, make one, write one as ONNX."),
     "demo": ("demo", "Map the scene that comes with geoseg: the first map in a minute."),
     "evaluate": (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +106,7 @@ def _coarse_peak(
     return best[1:]
 
 
-def _peak(xy: FloatArray, azimuths: FloatArray, frequencies: FloatArray) -> tuple[float, float]:
+def _peak(xy: FloatArray, azimuths: NDArray[Any], frequencies: NDArray[Any]) -> tuple[float, float]:
     power = np.stack([np.abs(_waves(xy, azimuth, frequencies)) for azimuth in azimuths])
     best = np.unravel_index(int(power.argmax()), power.shape)
     return float(azimuths[best[0]]), float(frequencies[best[1]])

@@ -70,10 +70,10 @@ def to_taskdata(prescription: Prescription, name: str, cell_m: float | None = No
     x = west + (np.arange(cols) + 0.5) * east_step
     centres = shapely.points(*np.meshgrid(x, y))  # (row, col), from the south
     which, cell = shapely.STRtree(shapes).query(centres.ravel(), predicate="intersects")
-    codes = np.zeros(rows * cols, np.uint8)
+    flat = np.zeros(rows * cols, np.uint8)
     values = cells["rate_l_ha"].to_numpy()
-    codes[which] = [code_of[float(values[k])] for k in cell]
-    codes = codes.reshape(rows, cols)
+    flat[which] = [code_of[float(values[k])] for k in cell]
+    codes = flat.reshape(rows, cols)
     rate_of = {0: 0.0} | {code: rate for rate, code in code_of.items()}
     root = _document(name, rate_of, (south, west, north_step, east_step), codes.shape)
     ET.indent(root)
