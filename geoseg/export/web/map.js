@@ -5,7 +5,13 @@
 const TILE = 512;
 const data = JSON.parse(document.getElementById("facts").textContent);
 
-const bytesOf = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+function bytesOf(text) {
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
+  const characters = atob(text);
+  const bytes = new Uint8Array(characters.length);
+  for (let n = 0; n < bytes.length; n += 1) bytes[n] = characters.charCodeAt(n);
+  return bytes;
+}
 
 async function inflate(bytes) {
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
@@ -64,13 +70,18 @@ class Cache {
 
 const view = {
   x: data.cols / 2, y: data.rows / 2, k: 1, wide: 1, high: 1, dpr: 1, dirty: true,
-  opacity: 0.6, swipe: 0, hidden: new Set(), colours: 0, selected: -1,
+  opacity: 0.6, swipe: 0, moved: 0, ground: "#888", hidden: new Set(), colours: 0, selected: -1,
 };
 const colour = new Uint8Array(256 * 4);
 const rgb = new Map();
 for (const c of data.legend) {
   const value = parseInt(c.colour.slice(1), 16);
   rgb.set(c.id, [value >> 16, (value >> 8) & 255, value & 255]);
+}
+
+function reground() {
+  view.ground = getComputedStyle(document.documentElement).getPropertyValue("--ground");
+  view.dirty = true;
 }
 
 function recolour() {
@@ -125,8 +136,6 @@ function trace(path, rings) {
 
 const canvas = document.getElementById("map");
 const pen = canvas.getContext("2d", { alpha: false });
-const overlay = document.createElement("canvas");
-const over = overlay.getContext("2d");
 const screenX = (x) => (x - view.x) * view.k + view.wide / 2;
 const screenY = (y) => (y - view.y) * view.k + view.high / 2;
 const gridX = (sx) => (sx - view.wide / 2) / view.k + view.x;
@@ -143,28 +152,43 @@ function visible(level, each) {
   for (let r = r0; r <= r1; r += 1) for (let c = c0; c <= c1; c += 1) each(r, c, size);
 }
 
-function place(context, image, row, col, size, part) {
-  const x = Math.round(screenX(col * size) * view.dpr);
-  const y = Math.round(screenY(row * size) * view.dpr);
-  const right = Math.round(screenX((col + part[0]) * size) * view.dpr);
-  const below = Math.round(screenY((row + part[1]) * size) * view.dpr);
-  context.drawImage(image, 0, 0, image.width * part[0], image.height * part[1], x, y, right - x, below - y);
+// edges are rounded to whole pixels of the screen: neighbours neither overlap nor part
+function put(image, x, y, wide, high) {
+  const left = Math.round(screenX(x) * view.dpr);
+  const top = Math.round(screenY(y) * view.dpr);
+  const right = Math.round(screenX(x + wide) * view.dpr);
+  const below = Math.round(screenY(y + high) * view.dpr);
+  pen.drawImage(image, left, top, right - left, below - top);
+}
+
+function within(r, c, size, draw) {
+  const scale = view.k * view.dpr;
+  pen.save();
+  pen.setTransform(scale, 0, 0, scale, screenX(c * size) * view.dpr, screenY(r * size) * view.dpr);
+  pen.beginPath();
+  pen.rect(0, 0, size, size);
+  pen.clip();
+  draw();
+  pen.restore();
 }
 
 function drawScene() {
   if (!data.scene) return;
   const best = clamp(Math.round(-Math.log2(view.k * view.dpr)), data.scene.finest, data.levels);
-  for (const level of new Set([data.levels, Math.min(best + 1, data.levels), best])) {
+  let whole = true;
+  visible(best, (r, c) => {
+    whole = Boolean(scenes.get(`s-${best}-${r}-${c}`)) && whole;
+  });
+  // coarser tiles only until the best are there
+  const levels = whole ? [best] : [data.levels, Math.min(best + 1, data.levels), best];
+  for (const level of new Set(levels)) {
     visible(level, (r, c, size) => {
       const image = scenes.get(`s-${level}-${r}-${c}`);
       // tiles at the edge are smaller than the others
-      if (image && image.width) {
-        const x = Math.round(screenX(c * size) * view.dpr);
-        const y = Math.round(screenY(r * size) * view.dpr);
-        const right = Math.round(screenX(c * size + image.width * 2 ** level) * view.dpr);
-        const below = Math.round(screenY(r * size + image.height * 2 ** level) * view.dpr);
-        pen.drawImage(image, x, y, right - x, below - y);
-      }
+      if (!image || !image.width) return;
+      const wide = image.width * 2 ** level;
+      const high = image.height * 2 ** level;
+      put(image, c * size, r * size, Math.min(wide, data.cols - c * size), Math.min(high, data.rows - r * size));
     });
   }
 }
@@ -181,7 +205,7 @@ function drawClasses(level) {
       tile.context.putImageData(pixels, 0, 0);
       tile.colours = view.colours;
     }
-    place(over, tile.canvas, r, c, size, [1, 1]);
+    put(tile.canvas, c * size, r * size, size, size);
   });
 }
 
@@ -204,13 +228,7 @@ function drawCells() {
     const cell = cells.get(`v-${r}-${c}`);
     if (!cell || !cell.rows.length) return;
     if (scale > 2) {
-      over.save();
-      over.setTransform(scale, 0, 0, scale, screenX(c * size) * view.dpr, screenY(r * size) * view.dpr);
-      over.beginPath();
-      over.rect(0, 0, size, size);
-      over.clip();
-      paint(over, cell, 1 / view.k);
-      over.restore();
+      within(r, c, size, () => paint(pen, cell, 1 / view.k));
       return;
     }
     const fine = 2 ** clamp(Math.ceil(Math.log2(scale)), -1, 1);
@@ -222,56 +240,47 @@ function drawCells() {
       paint(context, cell, 0.9 / fine);
       cell.drawn = drawn;
     } else if (cell.drawn !== drawn) view.dirty = true;
-    if (cell.canvas) place(over, cell.canvas, r, c, size, [1, 1]);
+    if (cell.canvas) put(cell.canvas, c * size, r * size, size, size);
   });
 }
 
 function drawSelected() {
   if (view.selected < 0) return;
-  over.save();
   visible(0, (r, c, size) => {
     const cell = cells.items.get(`v-${r}-${c}`);
     const n = cell ? cell.rows.indexOf(view.selected) : -1;
     if (n < 0) return;
     const path = new Path2D();
     trace(path, cell.shapes[n]);
-    const scale = view.k * view.dpr;
-    over.save();
-    over.setTransform(scale, 0, 0, scale, screenX(c * size) * view.dpr, screenY(r * size) * view.dpr);
-    over.beginPath();
-    over.rect(0, 0, size, size); // pieces end beyond their cell: their cuts stay unseen
-    over.clip();
-    over.strokeStyle = "#000";
-    over.lineWidth = 5 / view.k;
-    over.stroke(path);
-    over.strokeStyle = "#fff";
-    over.lineWidth = 2.5 / view.k;
-    over.stroke(path);
-    over.restore();
+    // pieces end beyond their cell: within it their cuts stay unseen
+    within(r, c, size, () => {
+      for (const [ink, width] of [["#000", 5], ["#fff", 2.5]]) {
+        pen.strokeStyle = ink;
+        pen.lineWidth = width / view.k;
+        pen.stroke(path);
+      }
+    });
   });
-  over.restore();
 }
 
-function draw() {
-  const back = getComputedStyle(document.documentElement).getPropertyValue("--ground");
+function draw(moving) {
   pen.setTransform(1, 0, 0, 1, 0, 0);
-  pen.fillStyle = back;
+  pen.fillStyle = view.ground;
   pen.fillRect(0, 0, canvas.width, canvas.height);
-  pen.imageSmoothingEnabled = view.k * view.dpr < 2;
+  // smooth pictures cost several times as much: they wait until the map stands still
+  pen.imageSmoothingEnabled = !moving && view.k * view.dpr < 2;
   drawScene();
-  over.setTransform(1, 0, 0, 1, 0, 0);
-  over.clearRect(0, 0, overlay.width, overlay.height);
   const level = clamp(Math.round(-Math.log2(view.k * view.dpr)), 0, data.levels);
+  const from = Math.round(view.swipe * canvas.width);
+  pen.save();
+  pen.beginPath();
+  pen.rect(from, 0, canvas.width - from, canvas.height);
+  pen.clip();
+  pen.globalAlpha = view.opacity;
   if (level < 1) drawCells();
   else drawClasses(level);
-  pen.globalAlpha = view.opacity;
-  const from = Math.round(view.swipe * canvas.width);
-  const rest = canvas.width - from;
-  if (rest > 0) pen.drawImage(overlay, from, 0, rest, canvas.height, from, 0, rest, canvas.height);
-  pen.globalAlpha = 1;
-  over.clearRect(0, 0, overlay.width, overlay.height);
+  pen.restore();
   drawSelected();
-  if (view.selected >= 0) pen.drawImage(overlay, 0, 0);
   if (from > 0) {
     pen.fillStyle = "#fff";
     pen.fillRect(from - 1, 0, 2, canvas.height);
@@ -282,10 +291,8 @@ function resize() {
   view.dpr = Math.min(window.devicePixelRatio || 1, 2);
   view.wide = canvas.clientWidth;
   view.high = canvas.clientHeight;
-  for (const sheet of [canvas, overlay]) {
-    sheet.width = Math.max(1, Math.round(view.wide * view.dpr));
-    sheet.height = Math.max(1, Math.round(view.high * view.dpr));
-  }
+  canvas.width = Math.max(1, Math.round(view.wide * view.dpr));
+  canvas.height = Math.max(1, Math.round(view.high * view.dpr));
   view.dirty = true;
 }
 
@@ -298,6 +305,7 @@ function move(x, y, k) {
   view.k = clamp(k, ...limits());
   view.x = clamp(x, 0, data.cols);
   view.y = clamp(y, 0, data.rows);
+  view.moved = performance.now();
   view.dirty = true;
 }
 
@@ -346,9 +354,10 @@ function frame(now) {
   before = now;
   if (frames.length > 2000) frames.shift();
   if (view.dirty) {
-    view.dirty = false;
-    budget = performance.now() + 12;
-    draw();
+    const moving = now - view.moved < 150;
+    view.dirty = moving;
+    budget = performance.now() + 8;
+    draw(moving);
     scaleBar();
   }
   requestAnimationFrame(frame);

@@ -11,9 +11,11 @@ const names = new Map(data.legend.map((c) => [c.id, c.name]));
 const number = (value, digits) =>
   value.toLocaleString("en", { maximumFractionDigits: digits, minimumFractionDigits: 0 });
 
+let scaled = 0;
 function scaleBar() {
+  if (!data.metres || scaled === view.k) return;
+  scaled = view.k;
   const node = by("scale");
-  if (!data.metres) return;
   const most = (120 / view.k) * data.metres;
   const power = 10 ** Math.floor(Math.log10(most));
   const length = [5, 2, 1].find((n) => n * power <= most) * power;
@@ -121,8 +123,9 @@ function tools() {
     const root = document.documentElement;
     const dark = getComputedStyle(root).getPropertyValue("--dark").trim() === "1";
     root.dataset.theme = dark ? "light" : "dark";
-    view.dirty = true;
+    reground();
   });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", reground);
 }
 
 const keys = {
@@ -188,6 +191,7 @@ async function start() {
   by("note").textContent = data.note;
   table = (await parsed("table")) || {};
   recolour();
+  reground();
   buildLegend();
   buildLargest();
   buildReport();
