@@ -13,6 +13,8 @@ VERBS = {
     # verb: (module in geoseg.commands, one line for --help)
     "areas": ("areas", "Class areas with standard errors, corrected by a labelled sample."),
     "change": ("change", "What became what between two maps: a from-to matrix."),
+    "fields": ("fields", "Parcels with id, area, perimeter, shape and cover; as fiboa too."),
+    "weeds": ("weeds", "Weed pressure, what to spray where along the rows, stand counts."),
     "sample": ("sample", "Stratified points to label, with a QGIS project to label them in."),
     "terrain": ("terrain", "How much of each category a map has."),
     "zones": ("zones", "What a map has in each polygon of a zone file."),

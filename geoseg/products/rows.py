@@ -125,12 +125,14 @@ def _rows(xy: FloatArray, azimuth_deg: float, spacing_m: float) -> Rows:
 def stand_table(xy: FloatArray, rows: Rows) -> pd.DataFrame:
     """One row of the table per crop row: row, plants, length_m, plants_per_m, longest_gap_m.
 
+    Rows count from 1, to the right of their direction; rows without a plant are skipped.
     ``length_m`` is from the first plant to the last plus one mean distance, so that evenly
     spaced plants give their true density; NaN where a row has a single plant.
     """
     import pandas as pd
 
     number, place = rows.number(xy), xy @ rows.along
+    number = number - number.min() + 1
     records = []
     for row in np.unique(number):
         at = np.sort(place[number == row])

@@ -1,0 +1,142 @@
+"""geoseg fields: parcels with their sizes, shapes and covers."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from geoseg.errors import InputError
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+    from geoseg.commands.classmap import ClassMap
+    from geoseg.products.fields import Counts
+
+VECOREL = "https://vecorel.org/specification/v0.1.0/schema.yaml"
+METRICS = "https://vecorel.org/metrics-extension/v0.1.0/schema.yaml"
+
+
+@click.command(name="fields")
+@click.argument("polygons", metavar="POLYGONS")
+@click.option("-o", "--output", metavar="FILE", help="Parcels: .gpkg, .parquet, .fgb, .shp.")
+@click.option("--category", metavar="NAME", help="Only polygons of this category.")
+@click.option(
+    "--smallest-ha", type=click.FloatRange(0), default=0.0, help="Leave smaller ones out."
+)
+@click.option("--cover", metavar="MAP", help="A map of categories: adds the dominant one.")
+@click.option("--fiboa", metavar="FILE.parquet", help="Also as fiboa 0.3; needs --observed.")
+@click.option("--observed", metavar="DATE", help="When the imagery was taken: 2021-07-01.")
+@click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+def command(polygons: str, **options: Any) -> None:
+    r"""A table of parcels from the polygons of a map or any others.
+
+    Each has an id, its geodesic area and perimeter and a shape index (1 for a circle, 1.13
+    for a square, more for strips).
+
+    \b
+    geoseg fields map.gpkg -o parcels.gpkg --cover terrain.tif
+    geoseg fields map.gpkg --fiboa parcels.parquet --observed 2021-07-01
+    """
+    from geoseg.commands.classmap import open_class_map
+    from geoseg.export.vector import write_vector
+    from geoseg.products.fields import parcel_table
+
+    if options["fiboa"] and not options["observed"]:
+        raise InputError("--fiboa needs --observed: the date the imagery was taken")
+    frame = read_polygons(polygons, options["category"])
+    covers = None
+    if options["cover"]:
+        opened = open_class_map(options["cover"])
+        if opened.geobox.crs is None:
+            raise InputError(f"{opened.name}: has no CRS, so no polygon can be found on it")
+        frame = frame.to_crs(opened.geobox.crs.to_wkt())
+        covers = counts_on(opened)
+    table = parcel_table(frame, covers)
+    table = table[table["area_ha"] >= options["smallest_ha"]].reset_index(drop=True)
+    table["parcel_id"] = np.arange(1, len(table) + 1)
+    total = table["area_ha"].sum()
+    click.echo(f"{len(table)} parcels, {total:,.2f} ha, median {table['area_ha'].median():,.2f} ha")
+    if options["output"]:
+        write_vector(table, options["output"], overwrite=options["overwrite"])
+    if options["fiboa"]:
+        write_fiboa(table, options["fiboa"], options["observed"], options["overwrite"])
+
+
+def read_polygons(path: str, category: str | None) -> gpd.GeoDataFrame:
+    """Polygons of a file, of one category where it is named; raises InputError."""
+    import geopandas as gpd
+    from pyogrio.errors import DataSourceError
+
+    try:
+        frame = gpd.read_parquet(path) if path.endswith(".parquet") else gpd.read_file(path)
+    except (OSError, ValueError, DataSourceError) as error:
+        raise InputError(f"{path}: no polygons can be read from it: {error}") from error
+    if frame.crs is None:
+        raise InputError(f"{path}: its polygons have no CRS, so no size: give them one")
+    frame = frame[frame.geometry.geom_type.isin(["Polygon", "MultiPolygon"])]
+    if category is None:
+        return frame
+    if "category" not in frame.columns:
+        raise InputError(f"{path}: no column 'category': there are {', '.join(frame.columns)}")
+    names = sorted(frame["category"].astype(str).unique())
+    if category not in names:
+        raise InputError(f"{path}: no polygon of category {category!r}: there are {names}")
+    return frame[frame["category"] == category]
+
+
+def counts_on(opened: ClassMap) -> Counts:
+    """Pixels per category name of a map inside a polygon of its CRS."""
+    import shapely
+    from rasterio.features import rasterize
+
+    from geoseg.grid import Window
+
+    names = {category.id: category.name for category in opened.legend}
+    to_pixel = ~opened.geobox.affine
+
+    def counts(shape: Any) -> dict[str, int]:
+        corners = np.array([to_pixel @ tuple(xy) for xy in shapely.get_coordinates(shape)])
+        low, high = np.floor(corners.min(0)).astype(int), np.ceil(corners.max(0)).astype(int)
+        window = Window(low[1], low[0], high[1] - low[1], high[0] - low[0])
+        window &= Window(0, 0, *opened.shape)
+        if window.pixels == 0:
+            return {}
+        affine = opened.geobox[window.slices].affine
+        inside = rasterize([(shape, 1)], out_shape=window.shape, transform=affine) > 0
+        values, number = np.unique(opened.read(window)[inside], return_counts=True)
+        pairs = zip(values.tolist(), number.tolist(), strict=True)
+        return {names[value]: count for value, count in pairs if value in names}
+
+    return counts
+
+
+def write_fiboa(table: gpd.GeoDataFrame, path: str, observed: str, overwrite: bool) -> None:
+    """The parcels as fiboa GeoParquet, its schemas named in the file's metadata."""
+    import geopandas as gpd
+    import pyarrow.parquet as pq
+
+    from geoseg.errors import OutputError
+    from geoseg.export.target import written_beside
+    from geoseg.products.fields import FIBOA_SCHEMA, check_fiboa, to_fiboa
+
+    try:
+        moment = datetime.fromisoformat(observed)
+    except ValueError:
+        raise InputError(f"--observed {observed!r}: give a date such as 2021-07-01") from None
+    if not path.endswith(".parquet"):
+        raise OutputError(f"{path}: fiboa is written as .parquet")
+    fiboa = to_fiboa(table, observed=moment)
+    schemas = {"schemas": {"geoseg": [VECOREL, FIBOA_SCHEMA, METRICS]}}
+    with written_beside(path, overwrite, kinds=("vector",)) as part:
+        fiboa.to_parquet(part, schema_version="1.1.0", compression="zstd")
+        arrow = pq.read_table(part)
+        metadata = {**(arrow.schema.metadata or {}), b"collection": json.dumps(schemas).encode()}
+        pq.write_table(arrow.replace_schema_metadata(metadata), part, compression="zstd")
+        again = gpd.read_parquet(part)
+        again["category"] = [list(value) for value in again["category"]]
+        check_fiboa(again)

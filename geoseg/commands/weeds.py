@@ -1,0 +1,171 @@
+"""geoseg weeds: weed pressure, a prescription along the rows, stand counts."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from geoseg.errors import InputError
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+    from geoseg.products.rows import Rows
+    from geoseg.products.weeds import Prescription
+
+
+@click.command(name="weeds")
+@click.argument("polygons", metavar="POLYGONS")
+@click.option("-o", "--output", metavar="FILE.gpkg", help="The cells, with pressure and rate.")
+@click.option("--weed", default="weed", show_default=True, help="Category of the weeds.")
+@click.option("--crop", default="crop", show_default=True, help="Category of the crop.")
+@click.option("--outline", metavar="FILE", help="The field; by default the plants' hull.")
+@click.option("--azimuth", type=float, help="Rows' direction, degrees from grid north; estimated.")
+@click.option(
+    "--cell", default="0.5x0.5", show_default=True, help="Metres along x across the rows."
+)
+@click.option("--buffer", type=float, default=0.1, show_default=True, help="Metres around a weed.")
+@click.option("--smallest-spot", type=float, default=0.0, help="m² that a spot needs to count.")
+@click.option("--dose", default="0:200", show_default=True, help="COVER:L_PER_HA,... rising.")
+@click.option("--shapefile", metavar="FILE.shp", help="Rates for terminals, WGS 84.")
+@click.option("--taskdata", metavar="FILE.zip", help="ISO 11783-10 task data.")
+@click.option("--stand", metavar="FILE.csv", help="Plants per row and metre.")
+@click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+def command(polygons: str, **options: Any) -> None:
+    r"""What to spray where, from polygons of weeds and crop in metres.
+
+    \b
+    geoseg weeds plants.gpkg -o cells.gpkg --taskdata TASKDATA.zip --stand rows.csv
+    """
+    from geoseg.commands.classmap import write_table
+    from geoseg.commands.fields import read_polygons
+    from geoseg.export.vector import write_vector
+    from geoseg.products.rows import stand_table
+    from geoseg.products.weeds import SprayRule, prescribe
+
+    rule = SprayRule(
+        cell_m=_pair(options["cell"]),
+        buffer_m=options["buffer"],
+        smallest_spot_m2=options["smallest_spot"],
+        doses=_doses(options["dose"]),
+    )
+    plants = _in_metres(read_polygons(polygons, None), polygons)
+    weeds = plants[plants["category"] == options["weed"]]
+    crop = plants[plants["category"] == options["crop"]]
+    rows = _rows(crop, options)
+    if rows is not None:
+        click.echo(
+            f"rows run at {rows.azimuth_deg:.1f}° from grid north, {rows.spacing_m:.3f} m apart "
+            f"(strength {rows.strength:.2f})"
+        )
+        stand = stand_table(_points(crop), rows)
+        steady = stand[stand["plants"] > 1]
+        click.echo(
+            f"{len(crop)} plants of {options['crop']} in {len(stand)} rows, "
+            f"{steady['plants'].sum() / steady['length_m'].sum():.2f} per metre of row"
+        )
+        if options["stand"]:
+            write_table(stand, options["stand"], overwrite=options["overwrite"])
+    azimuth = options["azimuth"] if rows is None else rows.azimuth_deg
+    if azimuth is None:
+        raise InputError(f"{polygons}: too few plants of {options['crop']!r}: give --azimuth")
+    found = prescribe(weeds, _outline(plants, options["outline"]), azimuth, rule)
+    click.echo(
+        f"{len(weeds)} weeds; {found.sprayed_share:.1%} of {found.cells['area_m2'].sum():,.1f} m² "
+        f"sprayed, {found.litres:.2f} l, {found.saving:.1%} saved"
+    )
+    if options["output"]:
+        write_vector(found.cells, options["output"], overwrite=options["overwrite"])
+    if options["shapefile"]:
+        _write_shapefile(found, options["shapefile"], options["overwrite"])
+    if options["taskdata"]:
+        _write_taskdata(found, Path(polygons).stem, options["taskdata"], options["overwrite"])
+
+
+def _pair(text: str) -> tuple[float, float]:
+    try:
+        along, across = (float(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise InputError(f"--cell {text!r}: give metres such as 0.5x0.5") from None
+    return along, across
+
+
+def _doses(text: str) -> tuple[tuple[float, float], ...]:
+    try:
+        pairs = [part.split(":") for part in text.split(",")]
+        return tuple((float(cover), float(rate)) for cover, rate in pairs)
+    except ValueError:
+        raise InputError(f"--dose {text!r}: give COVER:RATE such as 0:80,0.3:150") from None
+
+
+def _in_metres(frame: gpd.GeoDataFrame, path: str) -> gpd.GeoDataFrame:
+    if "category" not in frame.columns:
+        raise InputError(f"{path}: no column 'category': there are {', '.join(frame.columns)}")
+    if frame.crs.is_projected and frame.crs.axis_info[0].unit_name == "metre":
+        return frame
+    return frame.to_crs(frame.estimate_utm_crs())
+
+
+def _points(frame: gpd.GeoDataFrame) -> Any:
+    centres = frame.geometry.centroid
+    return np.column_stack([centres.x, centres.y])
+
+
+def _rows(crop: gpd.GeoDataFrame, options: dict[str, Any]) -> Rows | None:
+    from geoseg.products.rows import find_rows
+
+    try:
+        return find_rows(_points(crop), azimuth_deg=options["azimuth"])
+    except InputError:
+        if options["azimuth"] is None:
+            raise
+        return None
+
+
+def _outline(plants: gpd.GeoDataFrame, path: str | None) -> Any:
+    import geopandas as gpd
+    import shapely
+
+    if path is None:
+        return shapely.convex_hull(shapely.union_all(plants.geometry.to_numpy()))
+    shapes = gpd.read_file(path).to_crs(plants.crs).geometry.to_numpy()
+    return shapely.make_valid(shapely.union_all(shapes))
+
+
+def _write_shapefile(found: Prescription, path: str, overwrite: bool) -> None:
+    """Rates only, in WGS 84, names of at most ten characters: what terminals expect."""
+    from geoseg.export.vector import write_vector
+
+    cells = found.cells[["cell", "rate_l_ha", "pressure", "geometry"]].to_crs("EPSG:4326")
+    cells = cells.rename(columns={"rate_l_ha": "RATE_L_HA", "pressure": "PRESSURE", "cell": "CELL"})
+    write_vector(cells, path, overwrite=overwrite)
+
+
+def _write_taskdata(found: Prescription, name: str, path: str, overwrite: bool) -> None:
+    """A zip with the folder TASKDATA, as it goes onto a terminal's stick."""
+    import os
+
+    from geoseg.errors import OutputError
+    from geoseg.products.taskdata import to_taskdata
+
+    target = Path(path)
+    if target.suffix.lower() != ".zip":
+        raise OutputError(f"{path}: task data is written as .zip")
+    if target.exists() and not overwrite:
+        raise OutputError(f"{path}: exists already: use --overwrite or another name")
+    task = to_taskdata(found, name)
+    part = target.with_name(f"{target.name}.part")
+    try:
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file, data in (("TASKDATA.XML", task.xml), ("GRD00001.BIN", task.grid)):
+                archive.writestr(zipfile.ZipInfo(f"TASKDATA/{file}"), data)
+        with zipfile.ZipFile(part) as archive:
+            if archive.testzip() is not None:
+                raise OutputError(f"{path}: reads back other than written: check the disk")
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
