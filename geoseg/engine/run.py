@@ -41,6 +41,9 @@ Item = TypeVar("Item")
 Outcome = Any
 Task = Callable[..., Any]
 
+ALONE_TRIES = 3
+"""Workers that a block may kill, alone, before it is blamed."""
+
 WORKER_WAIT_S = 60.0
 """How long a job waits for a worker that can take its blocks before it says so."""
 
@@ -186,7 +189,7 @@ class ClusterExecutor(AbstractContextManager["ClusterExecutor"]):
         self, task: Task, arguments: tuple[Any, ...], items: Iterable[Item]
     ) -> Iterator[tuple[Item, Outcome | Exception]]:
         """See Executor. An item on a worker that died is run again, alone, after the others:
-        only one that kills its worker again when nothing else runs is blamed.
+        only one that kills its workers again when nothing else runs is blamed.
         """
         assert self._client is not None
         given = self._client.scatter(arguments, broadcast=True, hash=False, direct=False)
@@ -198,13 +201,21 @@ class ClusterExecutor(AbstractContextManager["ClusterExecutor"]):
             else:
                 yield item, outcome
         for suspect in suspects:
+            yield suspect, self._alone(task, given, suspect)
+
+    def _alone(self, task: Task, given: Any, item: Item) -> Outcome | Exception:
+        """An item with nothing beside it; blamed when its worker dies each of three times.
+
+        Once is not enough: the worker may still have been going down with the one before.
+        """
+        why: Exception | None = None
+        for _ in range(ALONE_TRIES):
             self._wait_for_workers()
-            for item, outcome in self._stream(task, given, iter([suspect]), 1):
-                if isinstance(outcome, _WorkerDied):
-                    window = f"block {item}"
-                    yield item, WorkerError(f"{window} kills the worker it runs on: {outcome}")
-                else:
-                    yield item, outcome
+            (_, outcome), *_rest = self._stream(task, given, iter([item]), 1)
+            if not isinstance(outcome, _WorkerDied):
+                return outcome
+            why = outcome
+        return WorkerError(f"block {item} kills the worker it runs on: {why}")
 
     def _stream(
         self, task: Task, given: Any, items: Iterator[Item], window: int
