@@ -2,6 +2,7 @@
 """One algorithm: parameters and the command line that they make."""
 
 import os
+import shutil
 
 from qgis.core import (
     QgsProcessing,
@@ -89,6 +90,8 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
         except CommandFailed as error:
             raise QgsProcessingException(str(error)) from error
         if feedback.isCanceled():
+            for path in outputs.values():  # what a later run could go on with: not from here
+                shutil.rmtree(f"{path}.geoseg-job", ignore_errors=True)
             return {}
         return {**outputs, "PRINTED": printed}
 

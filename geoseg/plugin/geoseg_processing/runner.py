@@ -86,9 +86,11 @@ def run(arguments, feedback):
             stop(process)
             continue
         time.sleep(0.1)
+    process.stdout.close()
+    process.stderr.close()
     text = "".join(printed)
     if feedback.isCanceled():
-        feedback.pushInfo("geoseg was stopped; nothing was left.")
+        feedback.pushInfo("geoseg was stopped; no output was written.")
         return ""
     for line in text.splitlines():
         feedback.pushConsoleInfo(line)
