@@ -41,6 +41,12 @@ Item = TypeVar("Item")
 Outcome = Any
 Task = Callable[..., Any]
 
+LOOK_S = 2.0
+"""How often the cluster is looked at while nothing comes back."""
+
+RECONNECT_S = 5.0
+"""How long a lost connection to the scheduler may take to come back."""
+
 ALONE_TRIES = 3
 """Workers that a block may kill, alone, before it is blamed."""
 
@@ -167,6 +173,7 @@ class ClusterExecutor(AbstractContextManager["ClusterExecutor"]):
 
     def _able(self) -> list[Mapping[str, Any]]:
         """Workers that offer the resources a block needs."""
+        self._check_connection()
         assert self._client is not None
         workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
         wanted = self.resources.items()
@@ -259,30 +266,37 @@ class ClusterExecutor(AbstractContextManager["ClusterExecutor"]):
 
     def _next(self, finished: Any) -> Future:
         """The next future that is done; WorkerError when all workers are gone for long."""
-        from distributed import TimeoutError as DaskTimeoutError
-
         alone_since: float | None = None
-        while True:
-            finished.timeout = 5.0
-            finished.start = time.time()
-            try:
-                return next(finished)
-            except (TimeoutError, DaskTimeoutError):
-                pass
-            if self._client is None or self._client.status not in ("running", "connecting"):
-                raise WorkerError(
-                    "the connection to the scheduler is lost: what is done is kept, "
-                    "run the same command again to go on"
-                )
+        looked = time.monotonic()
+        while not finished.has_ready():
+            time.sleep(0.01)
+            if time.monotonic() - looked < LOOK_S:
+                continue
+            looked = time.monotonic()
+            self._check_connection()
             if self._able():
                 alone_since = None
             elif alone_since is None:
-                alone_since = time.monotonic()
-            elif time.monotonic() - alone_since > self.wait_s:
+                alone_since = looked
+            elif looked - alone_since > self.wait_s:
                 raise WorkerError(
                     f"no worker has been there for {self.wait_s:g} s: what is done is kept, "
                     "start workers and run the same command again"
                 )
+        future: Future = next(finished)
+        self._check_connection()
+        return future
+
+    def _check_connection(self) -> None:
+        """Raises WorkerError when the scheduler is gone and doesn't come back soon."""
+        deadline = time.monotonic() + RECONNECT_S
+        while self._client is None or self._client.status != "running":
+            if time.monotonic() > deadline or self._client is None:
+                raise WorkerError(
+                    "the connection to the scheduler is lost: what is done is kept, "
+                    "run the same command again to go on"
+                )
+            time.sleep(0.05)
 
 
 def _count() -> Iterator[str]:

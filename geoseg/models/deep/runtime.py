@@ -23,7 +23,7 @@ __all__ = ["available", "choose", "configure", "keep_memory", "memory_format"]
 BACKENDS = ("torch", "openvino", "onnxruntime")
 PRECISIONS = ("fp32", "bf16", "fp16")
 
-BATCH_PX = 512 * 512
+BATCH_PX = 256 * 256
 """Pixels of a batch on a processor: more gains little and is wasted where a block is small."""
 
 GPU_SHARE = 0.6
