@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from distributed import default_client
 from toys import BrokenReader, MeanSegmenter, PoisonSegmenter, array_scene
 
 from geoseg.engine.blocks import Job
@@ -132,3 +135,24 @@ def test_another_job_is_refused_with_the_difference_named() -> None:
     check_same_job(before, dict(before), "x")
     with pytest.raises(ResumeError, match=r"plan\.pins\.threads was 1, is 2"):
         check_same_job(before, now, "x")
+
+
+def _square_or_kill_everyone(arguments: tuple[str, list[int]], item: int) -> int:
+    """At item 5, once: takes all workers down, and what they hold with them."""
+    folder, workers = arguments
+    marker = Path(folder) / "killed"
+    if item == 5 and not marker.exists():
+        marker.touch()
+        for pid in workers:
+            if pid != os.getpid():
+                os.kill(pid, signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item * item
+
+
+def test_all_workers_at_once_may_die(tmp_path: Path) -> None:
+    with ClusterExecutor(2) as executor:
+        workers = list(default_client().run(os.getpid).values())
+        task = (_square_or_kill_everyone, ((str(tmp_path), workers),), range(20))
+        assert sorted(executor.run(*task)) == [(n, n * n) for n in range(20)]
+    assert (tmp_path / "killed").exists()

@@ -11,7 +11,7 @@ import pytest
 import rasterio.features
 import shapely
 from affine import Affine
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -267,8 +267,25 @@ def test_a_ragged_turned_rectangle_becomes_a_rectangle() -> None:
 # blocks
 
 
+# a run that enters a block at one row and leaves its left neighbour's neighbour at another
+ENTERS_ELSEWHERE = np.array(
+    [
+        [int(pixel) for pixel in row]
+        for row in (
+            "111101111101000101000111101011000",
+            "000010000001011111000100010111110",
+            "101001010001010001001101010000000",
+            "010100010011011000011000011101001",
+            "000100100010111100111110100010001",
+        )
+    ],
+    np.uint8,
+)
+
+
 @settings(max_examples=60, deadline=None)
 @given(rasters(40), tilings, st.integers(0, 2**32), st.sampled_from([4, 8]))
+@example(ENTERS_ELSEWHERE, (5, 1), 3652, 4)
 def test_blocks_merged_in_any_order_equal_the_stream(
     labels: Any, block: Any, seed: int, connectivity: int
 ) -> None:

@@ -199,7 +199,7 @@ class ClusterExecutor(AbstractContextManager["ClusterExecutor"]):
         only one that kills its workers again when nothing else runs is blamed.
         """
         assert self._client is not None
-        given = self._client.scatter(arguments, broadcast=True, hash=False, direct=False)
+        given = _Given(self._client, arguments)
         slots = sum(w["nthreads"] for w in self._able()) or SLOTS
         suspects: list[Item] = []
         for item, outcome in self._stream(task, given, iter(items), slots + self.workers):
@@ -210,7 +210,7 @@ class ClusterExecutor(AbstractContextManager["ClusterExecutor"]):
         for suspect in suspects:
             yield suspect, self._alone(task, given, suspect)
 
-    def _alone(self, task: Task, given: Any, item: Item) -> Outcome | Exception:
+    def _alone(self, task: Task, given: _Given, item: Item) -> Outcome | Exception:
         """An item with nothing beside it; blamed when its worker dies each of three times.
 
         Once is not enough: the worker may still have been going down with the one before.
@@ -225,7 +225,7 @@ class ClusterExecutor(AbstractContextManager["ClusterExecutor"]):
         return WorkerError(f"block {item} kills the worker it runs on: {why}")
 
     def _stream(
-        self, task: Task, given: Any, items: Iterator[Item], window: int
+        self, task: Task, given: _Given, items: Iterator[Item], window: int
     ) -> Iterator[tuple[Item, Outcome | Exception]]:
         from distributed import as_completed
 
@@ -248,14 +248,14 @@ class ClusterExecutor(AbstractContextManager["ClusterExecutor"]):
             for future in waiting:
                 future.cancel()
 
-    def _submit(self, task: Task, given: Any, item: Item, waiting: dict[Future, Item]) -> Future:
+    def _submit(self, task: Task, given: _Given, item: Item, waiting: dict[Future, Item]) -> Future:
         assert self._client is not None
         name = getattr(task, "__name__", "task").replace("_", "-")
         label = "-".join(map(str, item)) if isinstance(item, tuple) else str(item)
         future = self._client.submit(
             _call,
             task,
-            given,
+            given.future(),
             item,
             key=f"{name}-{label}-{next(_serial)}",
             resources=self.resources or None,
@@ -314,6 +314,24 @@ def _call(task: Task, given: tuple[Any, ...], item: Any) -> Any:
     return task(*given, item)
 
 
+class _Given:
+    """A task's arguments, held by the workers; sent again when all that held them are gone."""
+
+    def __init__(self, client: Client, arguments: tuple[Any, ...]) -> None:
+        self._client = client
+        self._arguments = arguments
+        self._held: Future | None = None
+
+    def future(self) -> Future:
+        """The arguments on the workers."""
+        if self._held is None or self._held.status != "finished":
+            # broadcast reaches the workers of this moment; one that starts later copies them
+            (self._held,) = self._client.scatter(
+                [self._arguments], broadcast=True, hash=False, direct=False
+            )
+        return self._held
+
+
 class _WorkerDied(Exception):  # noqa: N818 - a marker, never raised
     """The worker that ran or held a task is gone."""
 
@@ -321,19 +339,19 @@ class _WorkerDied(Exception):  # noqa: N818 - a marker, never raised
 def _outcome(future: Future) -> Outcome | Exception:
     from distributed import CancelledError, KilledWorker
 
-    if future.status == "finished":
-        return future.result()
     try:
+        if future.status == "finished":
+            return future.result(timeout=30)
         error = future.exception(timeout=30)
     except (CancelledError, TimeoutError) as gone:
-        return _WorkerDied(str(gone))
+        return _WorkerDied(f"its result went with its worker ({gone})")
     if isinstance(error, KilledWorker | CancelledError):
         return _WorkerDied("its worker ended without a word (out of memory, or a crash)")
     if isinstance(error, GeosegError):
         return error
     if error is None:
         # it was lost between being announced and being asked for
-        return _WorkerDied("its result went with its worker")
+        return _WorkerDied("its result went before it was asked for")
     raise error
 
 

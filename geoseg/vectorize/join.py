@@ -125,9 +125,11 @@ def adopt_left(arcs: Any, first: int, last: int, left: Any, rest: Any) -> Any:
             for c in range(3):
                 arcs[owner, PIXELS + c] += left[i, LEFT_SUMS + c]
             give_holes(arcs[owner], left[i, LEFT_HEAD], left[i, LEFT_TAIL], holes)
-        else:
+        elif owner <= LEFT:
+            # the neighbour's run may itself belong to a region that comes in at another row
             for c in range(LEFT_WIDTH):
                 kept[n, c] = left[i, c]
+            kept[n, ROW] = LEFT - owner
             n += 1
     return kept[:n]
 
