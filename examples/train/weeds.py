@@ -1,6 +1,6 @@
 """Train the weeds model: soil, crop and weed in drone images of rows.
 
-python examples/train/weeds.py DATA ENCODER OUT [--steps 1200] [--seed 0]
+python examples/train/weeds.py DATA ENCODER OUT [--steps 1500] [--seed 0]
 
 DATA holds potato_uav (ortho.tif, labels.gpkg) and growingsoy (images, annotations.coco.json);
 ENCODER is a safetensors file of timm's tf_efficientnet_lite0. Never trained on: the southern
@@ -35,6 +35,8 @@ RGB = Normalization(mean=(127.5,), std=(127.5,))
 CLASSES = ("soil", "crop", "weed")
 BUFFER_PX = 256
 DECODER = (96, 64, 32, 16, 16)
+# about six of ten chips come from the orthomosaic, though there are a hundred photos
+PHOTO_WEIGHT = 0.05
 
 
 def half(pixels: np.ndarray) -> np.ndarray:
@@ -79,7 +81,11 @@ def soy(folder: Path) -> tuple[list[Labelled], list[Labelled]]:
         small = half(pixels)
         valid = np.ones(small.shape[1:], bool)
         photo = Labelled(
-            name=image["file_name"], pixels=small, valid=valid, labels=truth[::2, ::2], weight=0.5
+            name=image["file_name"],
+            pixels=small,
+            valid=valid,
+            labels=truth[::2, ::2],
+            weight=PHOTO_WEIGHT,
         )
         held = image["file_name"].split("_frame")[0] in videos[-2:]
         parts[held].append(photo)
@@ -101,6 +107,7 @@ def network(encoder: Path, outputs: int) -> torch.nn.Module:
 def confusion(unet: torch.nn.Module, grounds: list[Labelled]) -> np.ndarray:
     """(truth, predicted) pixel counts, tile by tile with a halo of 32."""
     counts = np.zeros((3, 3), np.int64)
+    device = next(unet.parameters()).device
     for ground in grounds:
         used = np.flatnonzero((ground.labels != IGNORE).any(1))
         top, bottom = used[0], used[-1] + 1
@@ -112,7 +119,7 @@ def confusion(unet: torch.nn.Module, grounds: list[Labelled]) -> np.ndarray:
         for row in range(0, truth.shape[0], 256):
             for col in range(0, cols, 256):
                 tile = torch.from_numpy(pixels[None, :, row : row + 320, col : col + 320].copy())
-                guess = unet(tile)[0, :, 32:-32, 32:-32].argmax(0).numpy()
+                guess = unet(tile.to(device))[0, :, 32:-32, 32:-32].argmax(0).cpu().numpy()
                 here = truth[row : row + 256, col : col + 256]
                 guess = guess[: here.shape[0], : here.shape[1]]
                 pairs = here[here != IGNORE].astype(int) * 3 + guess[here != IGNORE]
@@ -131,7 +138,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("encoder", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
