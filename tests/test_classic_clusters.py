@@ -15,7 +15,8 @@ from geoseg.errors import ModelError
 from geoseg.grid import BlockGrid, TileGrid
 from geoseg.legend import Category, Legend
 from geoseg.models.classic import parse
-from geoseg.models.classic.clusters import KMeansPass, assign, centres_plus_plus, lloyd
+from geoseg.models.classic.clusters import KMeansPass, centres_plus_plus, lloyd
+from geoseg.models.classic.nearest import assign
 from geoseg.models.classic.objects import Labelled
 from geoseg.models.classic.sample import ValueSample
 

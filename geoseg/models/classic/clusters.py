@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import ModelError
 from geoseg.models.classic.indices import Features
+from geoseg.models.classic.nearest import accumulate, assign
 from geoseg.models.classic.palette import numbered
 from geoseg.models.classic.sample import ValueSample
 from geoseg.models.classic.spec import Spec
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from geoseg.scene.reader import Scene
 
 __all__ = [
-    "Centres", "ClusterFit", "ClusterSums", "KMeansPass", "assign", "centres_plus_plus",
-    "kmeans", "lloyd", "mini_batches",
+    "Centres", "ClusterFit", "ClusterSums", "KMeansPass", "centres_plus_plus", "kmeans", "lloyd",
+    "mini_batches",
 ]  # fmt: skip
 
 FloatArray = NDArray[np.float64]
 SEED = 0
-ROWS = 64
-"""Rows of a block that are turned into features at a time."""
+STRIP = 1 << 15
+"""Pixels of a block that are turned into features at a time: few enough to stay in a cache."""
 BATCH = 1024
 EPOCHS = 20
 
@@ -60,7 +60,7 @@ class Centres:
         out: list[TileResult] = []
         for tile, tile_valid in zip(pixels, valid, strict=True):
             labels = np.full(tile_valid.shape, 255, np.uint8)
-            for rows in _strips(tile_valid.shape[0]):
+            for rows in _strips(tile_valid.shape):
                 values, usable = self.features.stack(tile[:, rows], tile_valid[rows])
                 nearest = assign(values.reshape(len(values), -1), self.centres)
                 labels[rows] = np.where(usable, nearest.reshape(usable.shape), 255)
@@ -113,10 +113,10 @@ class KMeansPass:
         classes, width = self.centres.shape
         sums, counts = np.zeros((classes, width), np.int64), np.zeros(classes, np.int64)
         low, steps = self.sample.low, self._steps
-        for rows in _strips(valid.shape[0]):
+        for rows in _strips(valid.shape):
             values, usable = self.features.stack(pixels[:, rows], valid[rows])
             flat = values.reshape(width, -1)
-            _accumulate(flat, usable.reshape(-1), self.centres, low, steps, sums, counts)
+            accumulate(flat, usable.reshape(-1), self.centres, low, steps, sums, counts)
         return ClusterSums(sums.astype(object), counts)
 
     def fitted(self, stats: ClusterSums) -> Centres | KMeansPass:
@@ -190,10 +190,10 @@ def observe_sample(
 ) -> ValueSample:
     """The sample of a block, in strips of rows."""
     total: ValueSample | None = None
-    rows_at_once = max(ROWS, (1 << 20) // max(valid.shape[1], 1))
-    for rows in _strips(valid.shape[0], rows_at_once):
+    for rows in _strips(valid.shape, 1 << 20):
         values, usable = features.stack(pixels[:, rows], valid[rows])
-        part = ValueSample.of(values[:, usable])
+        # feature by feature: numpy would lay out the choice pixel by pixel
+        part = ValueSample.of(np.stack([value[usable] for value in values]))
         total = part if total is None else total + part
     assert total is not None
     return total
@@ -270,72 +270,10 @@ def mini_batches(sample: ValueSample, start: FloatArray) -> FloatArray:
     return centres
 
 
-def _strips(rows: int, size: int = ROWS) -> list[slice]:
-    return [slice(r, min(r + size, rows)) for r in range(0, max(rows, 1), size)]
-
-
-_STRIP = 256
-"""Pixels whose distances are computed together: they stay in the nearest cache."""
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _nearest(values: Any, start: int, stop: int, centres: Any, work: Any) -> None:
-    """Class of pixels start..stop-1 of values (feature, pixel) into work[0].
-
-    Each pixel's sum runs over features in order, so that it is the same in any strip. All
-    arrays are float64: loops of one type become vector instructions.
-    """
-    classes, width = centres.shape
-    size = stop - start
-    label, best, distance = work[0], work[1], work[2]
-    best[:] = np.inf
-    for c in range(classes):
-        column, centre = values[0, start:stop], centres[c, 0]
-        for i in range(size):
-            step = column[i] - centre
-            distance[i] = step * step
-        for f in range(1, width):
-            column, centre = values[f, start:stop], centres[c, f]
-            for i in range(size):
-                step = column[i] - centre
-                distance[i] += step * step
-        number = np.float64(c)
-        for i in range(size):
-            label[i] = number if distance[i] < best[i] else label[i]
-            best[i] = min(distance[i], best[i])
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def assign(values: Any, centres: Any) -> Any:
-    """Index uint8 of the nearest centre of values (feature, pixel); ties to the first."""
-    pixels = values.shape[1]
-    labels = np.empty(pixels, np.uint8)
-    work = np.zeros((3, _STRIP))
-    for start in range(0, pixels, _STRIP):
-        stop = min(start + _STRIP, pixels)
-        _nearest(values, start, stop, centres, work)
-        for i in range(start, stop):
-            labels[i] = np.uint8(work[0, i - start])
-    return labels
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _accumulate(
-    values: Any, usable: Any, centres: Any, low: Any, steps: Any, sums: Any, counts: Any
-) -> None:
-    """Add whole-number sums of (value - low) / step per nearest centre."""
-    width, pixels = values.shape
-    inverse = 1.0 / steps
-    work = np.zeros((3, _STRIP))
-    for start in range(0, pixels, _STRIP):
-        stop = min(start + _STRIP, pixels)
-        _nearest(values, start, stop, centres, work)
-        for i in range(start, stop):
-            if usable[i]:
-                c = np.int64(work[0, i - start])
-                counts[c] += 1
-                for f in range(width):
-                    sums[c, f] += np.int64((values[f, i] - low[f]) * inverse[f] + 0.5)
+def _strips(shape: tuple[int, ...], pixels: int = STRIP) -> list[slice]:
+    """Rows of an array (row, col), about ``pixels`` pixels at a time."""
+    size = max(pixels // max(shape[1], 1), 1)
+    return [slice(r, min(r + size, shape[0])) for r in range(0, max(shape[0], 1), size)]
 
 
 def kmeans(spec: Spec) -> ClusterFit:

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import ModelError
-from geoseg.models.classic.clusters import assign, centres_plus_plus, lloyd, observe_sample
+from geoseg.models.classic.clusters import centres_plus_plus, lloyd, observe_sample
 from geoseg.models.classic.indices import Features
+from geoseg.models.classic.nearest import assign
 from geoseg.models.classic.palette import numbered
 from geoseg.models.classic.sample import ValueSample
 from geoseg.models.classic.spec import Spec

@@ -75,7 +75,7 @@ def _smallest(
     hashes: NDArray[np.uint64], size: int
 ) -> tuple[NDArray[np.uint64], NDArray[np.intp], NDArray[np.int64], bool]:
     """The ``size`` smallest distinct hashes, a pixel of each, their counts, all or not."""
-    share = 4 * size / hashes.size
+    share = 1.5 * size / hashes.size
     while True:
         # most pixels lie far above the cut: only those below a guess of it are sorted
         if share < 1:
