@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -87,3 +89,76 @@ def test_killed_and_run_again(seed: int, undisturbed: Path, tmp_path: Path) -> N
     time.sleep(0.5)  # workers notice that their parent is gone
     done_before = blocks_done(tmp_path)
     check(tmp_path, undisturbed, finish(tmp_path), done_before)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen]]]:
+    """A scheduler and two workers as processes of their own."""
+    dask = [sys.executable, "-m", "dask"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    scheduler = subprocess.Popen(
+        [
+            *dask,
+            "scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--dashboard-address",
+            "127.0.0.1:0",
+            "--scheduler-file",
+            str(tmp_path / "scheduler.json"),
+        ],
+        **quiet,
+    )
+    while not (tmp_path / "scheduler.json").exists():
+        time.sleep(0.05)
+    address = json.loads((tmp_path / "scheduler.json").read_text())["address"]
+    environment = os.environ | {"PYTHONPATH": str(HERE)}
+    workers = [
+        subprocess.Popen(
+            [
+                *dask,
+                "worker",
+                address,
+                "--nthreads",
+                "2",
+                "--host",
+                "127.0.0.1",
+                "--no-dashboard",
+                "--death-timeout",
+                "20",
+                "--local-directory",
+                str(tmp_path / "scratch"),
+            ],
+            env=environment,
+            **quiet,
+        )
+        for _ in range(2)
+    ]
+    processes = [scheduler, *workers]
+    try:
+        yield address, processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def test_the_scheduler_is_killed(undisturbed: Path, cluster, tmp_path: Path) -> None:
+    address, processes = cluster
+    folder = tmp_path / "job"
+    folder.mkdir()
+    running = subprocess.Popen(
+        [*PROGRAM, str(folder), "0", address], stderr=subprocess.PIPE, text=True
+    )
+    wait_for_blocks(running, folder, 20)
+    processes[0].kill()
+    _, stderr = running.communicate(timeout=120)
+    assert running.returncode == 4, stderr
+    assert re.fullmatch(r"[^\n]*scheduler[^\n]*what is done is kept[^\n]*\n", stderr), stderr
+    for process in processes[1:]:
+        process.kill()
+        process.wait()
+    done_before = blocks_done(folder)
+    check(folder, undisturbed, finish(folder), done_before)

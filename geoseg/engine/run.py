@@ -44,6 +44,9 @@ Task = Callable[..., Any]
 LOOK_S = 2.0
 """How often the cluster is looked at while nothing comes back."""
 
+CALL_S = 10.0
+"""How long the scheduler may take to answer a call."""
+
 RECONNECT_S = 5.0
 """How long a lost connection to the scheduler may take to come back."""
 
@@ -123,10 +126,15 @@ class ClusterExecutor(AbstractContextManager["ClusterExecutor"]):
         import dask
         from distributed import Client, LocalCluster
 
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        if self._given is None:
+            _quieten()
         if self._given is None and self._address is not None:
             try:
-                self._client = Client(self._address, security=self._security, timeout=self.wait_s)
+                # the time-out is also that of every later call, of which a lost scheduler
+                # answers none
+                self._client = Client(
+                    self._address, security=self._security, timeout=min(self.wait_s, CALL_S)
+                )
             except (OSError, TimeoutError) as error:
                 raise WorkerError(
                     f"no scheduler answers at {self._address} ({error}): start one with "
@@ -198,6 +206,14 @@ class ClusterExecutor(AbstractContextManager["ClusterExecutor"]):
         """See Executor. An item on a worker that died is run again, alone, after the others:
         only one that kills its workers again when nothing else runs is blamed.
         """
+        try:
+            yield from self._run(task, arguments, items)
+        except OSError as error:  # also raised when a connection closed
+            raise _scheduler_lost() from error
+
+    def _run(
+        self, task: Task, arguments: tuple[Any, ...], items: Iterable[Item]
+    ) -> Iterator[tuple[Item, Outcome | Exception]]:
         assert self._client is not None
         given = _Given(self._client, arguments)
         slots = sum(w["nthreads"] for w in self._able()) or SLOTS
@@ -292,11 +308,24 @@ class ClusterExecutor(AbstractContextManager["ClusterExecutor"]):
         deadline = time.monotonic() + RECONNECT_S
         while self._client is None or self._client.status != "running":
             if time.monotonic() > deadline or self._client is None:
-                raise WorkerError(
-                    "the connection to the scheduler is lost: what is done is kept, "
-                    "run the same command again to go on"
-                )
+                raise _scheduler_lost()
             time.sleep(0.05)
+
+
+def _quieten() -> None:
+    """No tracebacks of Dask's own: what goes wrong is said in one line, as an error."""
+    import distributed  # noqa: F401 - gives each of its loggers a level
+
+    for name in list(logging.root.manager.loggerDict):
+        if name.split(".")[0] == "distributed":
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _scheduler_lost() -> WorkerError:
+    return WorkerError(
+        "the connection to the scheduler is lost: what is done is kept, "
+        "run the same command again to go on"
+    )
 
 
 def _count() -> Iterator[str]:
@@ -343,7 +372,7 @@ def _outcome(future: Future) -> Outcome | Exception:
         if future.status == "finished":
             return future.result(timeout=30)
         error = future.exception(timeout=30)
-    except (CancelledError, TimeoutError) as gone:
+    except (CancelledError, OSError) as gone:  # TimeoutError is one
         return _WorkerDied(f"its result went with its worker ({gone})")
     if isinstance(error, KilledWorker | CancelledError):
         return _WorkerDied("its worker ended without a word (out of memory, or a crash)")
