@@ -113,6 +113,10 @@ class KMeansPass:
         classes, width = self.centres.shape
         sums, counts = np.zeros((classes, width), np.int64), np.zeros(classes, np.int64)
         low, steps = self.sample.low, self._steps
+        if self.features.bare(pixels):
+            flat = pixels.reshape(width, -1)
+            accumulate(flat, valid.reshape(-1), self.centres, low, steps, sums, counts)
+            return ClusterSums(sums.astype(object), counts)
         for rows in _strips(valid.shape):
             values, usable = self.features.stack(pixels[:, rows], valid[rows])
             flat = values.reshape(width, -1)

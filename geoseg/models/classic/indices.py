@@ -142,6 +142,12 @@ class Features:
             out.append(formula(bands, self.scale))
         return out
 
+    def bare(self, pixels: NDArray[Any]) -> bool:
+        """Whether the features are all bands of the pixels (band, row, col), as they are."""
+        own = [f.text == f.names[0] for f in self.formulas if f.names]
+        order = tuple((i,) for i in range(len(pixels)))
+        return self.scale == 1.0 and len(own) == len(order) and all(own) and self.places == order
+
     def value(
         self, pixels: NDArray[Any], valid: NDArray[np.bool_]
     ) -> tuple[Any, NDArray[np.bool_]]:

@@ -53,13 +53,15 @@ def accumulate(
 ) -> None:
     """Add whole-number sums of (value - low) / step per nearest centre.
 
-    ``values`` (feature, pixel) and ``usable`` (pixel,) in; ``sums`` (class, feature) and
-    ``counts`` (class,) int64 are added to.
+    ``values`` (feature, pixel) of any type and ``usable`` (pixel,) in; pixels with a value
+    that is not finite are left out. ``sums`` (class, feature) and ``counts`` (class,) int64
+    are added to.
     """
     width, pixels = values.shape
     classes = len(centres)
     run, units = np.zeros((width, RUN)), np.zeros((width + 1, RUN))
-    squares, best, totals = np.zeros((classes, RUN)), np.zeros((2, RUN)), np.zeros(width + 1)
+    squares, best = np.zeros((classes, RUN)), np.zeros((2, RUN))
+    totals, held = np.zeros(width + 1), np.zeros(classes)
     chosen, box = np.zeros(classes, np.int64), np.zeros((2, width))
     for start in range(0, pixels, RUN):
         size = _gather(values, usable, start, run)
@@ -74,9 +76,11 @@ def accumulate(
             totals[f] = _total(units[f])
         if found > 1:
             least = _distances(run, centres, chosen[:found], squares, best)
-            _break_ties(squares[:found], best[least], size, units[width])
+            _members(squares[:found], best[least], units[width], held)
             for n in range(found - 1):
-                _share(units, squares[n], best[least], chosen[n], sums, counts, totals)
+                _share(units[:width], squares[n], best[least], chosen[n], sums, totals)
+                counts[chosen[n]] += np.int64(held[n])
+                totals[width] -= held[n]
         # the last candidate has what the others left
         for f in range(width):
             sums[chosen[found - 1], f] += np.int64(totals[f])
@@ -85,22 +89,29 @@ def accumulate(
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _gather(values: Any, usable: Any, start: int, run: Any) -> int:
-    """Usable pixels of one run, side by side; the rest is filled with the last of them."""
+    """Usable, finite pixels of one run, side by side; the last of them fills the rest."""
     width, pixels = values.shape
     stop = min(start + RUN, pixels)
-    size = 0
+    marked = 0
     for i in range(start, stop):
-        size += usable[i]
-    if size == RUN:
+        marked += usable[i]
+    if marked == RUN:
+        finite = True
         for f in range(width):
             _copy(values[f, start:stop], run[f])
-    elif size > 0:
-        size = 0
-        for i in range(start, stop):
-            if usable[i]:
-                for f in range(width):
-                    run[f, size] = values[f, i]
-                size += 1
+            finite = finite and _nothing(run[f]) == 0.0
+        if finite:
+            return RUN
+    size = 0
+    for i in range(start, stop):
+        good = bool(usable[i])
+        for f in range(width):
+            good = good and np.isfinite(np.float64(values[f, i]))
+        if good:
+            for f in range(width):
+                run[f, size] = values[f, i]
+            size += 1
+    if size > 0:
         for f in range(width):
             run[f, size:] = run[f, size - 1]
     return size
@@ -163,50 +174,55 @@ def _distances(run: Any, centres: Any, chosen: Any, squares: Any, best: Any) -> 
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _break_ties(squares: Any, least: Any, size: int, ones: Any) -> None:
-    """Only the first of equally near centres keeps its distance."""
-    nearest = 0.0
+def _members(squares: Any, least: Any, ones: Any, held: Any) -> None:
+    """How many pixels each candidate holds; of equally near ones only the first keeps it."""
+    total = 0.0
     for n in range(len(squares)):
-        nearest += _total_where(ones, squares[n], least)
-    if nearest == size:
+        held[n] = _total_where(ones, squares[n], least)
+        total += held[n]
+    if total == _total(ones):
         return
-    for i in range(size):
+    held[:] = 0.0
+    for i in range(RUN):
         first = True
         for n in range(len(squares)):
             if squares[n, i] == least[i]:
-                if not first:
+                if first:
+                    held[n] += ones[i]
+                else:
                     squares[n, i] = np.inf
                 first = False
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _share(
-    units: Any, squares: Any, least: Any, c: int, sums: Any, counts: Any, totals: Any
-) -> None:
-    """Give centre ``c`` the units (feature and 1, pixel) nearest to it, out of the totals."""
-    width = len(units) - 1
-    f = 0
-    while f + 1 < width:
+def _share(units: Any, squares: Any, least: Any, c: int, sums: Any, totals: Any) -> None:
+    """Give centre ``c`` the units (feature, pixel) nearest to it, out of the totals."""
+    width = len(units)
+    for f in range(0, width - 1, 2):
         a, b = _totals_where(units[f], units[f + 1], squares, least)
         sums[c, f] += np.int64(a)
         sums[c, f + 1] += np.int64(b)
         totals[f] -= a
         totals[f + 1] -= b
-        f += 2
-    if f < width:
-        a, b = _totals_where(units[f], units[width], squares, least)
-        sums[c, f] += np.int64(a)
-        totals[f] -= a
-    else:
-        b = _total_where(units[width], squares, least)
-    counts[c] += np.int64(b)
-    totals[width] -= b
+    if width % 2:
+        a = _total_where(units[width - 1], squares, least)
+        sums[c, width - 1] += np.int64(a)
+        totals[width - 1] -= a
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _copy(column: Any, out: Any) -> None:
     for i in range(RUN):
         out[i] = column[i]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_ADD)
+def _nothing(column: Any) -> float:
+    """0 when all values are finite, else not a number."""
+    total = 0.0
+    for i in range(RUN):
+        total += column[i] * 0.0
+    return total
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
