@@ -15,6 +15,8 @@ VERBS = {
     "change": ("change", "What became what between two maps: a from-to matrix."),
     "fields": ("fields", "Parcels with id, area, perimeter, shape and cover; as fiboa too."),
     "weeds": ("weeds", "Weed pressure, what to spray where along the rows, stand counts."),
+    "train": ("train", "Train a model on scenes and labels; ends with a bundle and a report."),
+    "label": ("label", "A QGIS project to draw labels in, or to correct a map's."),
     "sample": ("sample", "Stratified points to label, with a QGIS project to label them in."),
     "terrain": ("terrain", "How much of each category a map has."),
     "zones": ("zones", "What a map has in each polygon of a zone file."),

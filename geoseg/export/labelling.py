@@ -39,11 +39,14 @@ class EditLayer:
 
 
 def label_qml(legend: Legend) -> str:
-    """Polygons by ``category_id``, chosen from the legend's names."""
-    root = ET.fromstring(qgis.vector_qml(legend).split("\n", 1)[1])
+    """Polygons by ``category``, a name chosen from the legend's."""
+    root = ET.fromstring(qgis.vector_qml(legend, column="category").split("\n", 1)[1])
     root.set("styleCategories", "Symbology|Labeling|Fields|Forms")
-    values = {category.name: str(category.id) for category in legend}
-    _forms(root, {"category_id": values}, hidden=("fid",))
+    for category in root.iter("category"):
+        category.set("value", category.get("label", ""))
+        category.set("type", "string")
+    names = {category.name: category.name for category in legend}
+    _forms(root, {"category": names}, hidden=("fid",))
     return qgis.document(root)
 
 
@@ -99,14 +102,19 @@ def write_labelling_project(
     *,
     title: str,
     scene: str | None = None,
+    bookmarks: Mapping[str, tuple[float, float, float, float]] | None = None,
     overwrite: bool = False,
 ) -> None:
     """A .qgz with layers to edit, topmost first, and the scene below.
 
+    ``bookmarks`` are places by name, in the CRS of the first layer.
+
     Raises OutputError, or InputError when the scene can't be read.
     """
     with written_beside(path, overwrite, kinds=("project",)) as part:
-        text = qgis.document(_document(layers, Path(path).resolve().parent, title, scene))
+        root = _document(layers, Path(path).resolve().parent, title, scene)
+        _bookmarks(root, bookmarks or {}, _place(layers[0])[0])
+        text = qgis.document(root)
         entry = zipfile.ZipInfo(f"{part.stem}.qgs", date().timetuple()[:6])
         entry.compress_type = zipfile.ZIP_DEFLATED
         with zipfile.ZipFile(part, "w") as archive:
@@ -148,6 +156,27 @@ def _document(
         if crs is not None:
             _srs(view, crs)
     return root
+
+
+def _bookmarks(
+    root: ET.Element,
+    places: Mapping[str, tuple[float, float, float, float]],
+    crs: CRS | None,
+) -> None:
+    node = ET.SubElement(root, "Bookmarks")
+    for number, (name, (xmin, ymin, xmax, ymax)) in enumerate(places.items(), 1):
+        corners = ((xmin, ymin), (xmax, ymin), (xmax, ymax), (xmin, ymax), (xmin, ymin))
+        ring = ", ".join(f"{x!r} {y!r}" for x, y in corners)
+        mark = ET.SubElement(
+            node,
+            "Bookmark",
+            id=f"geoseg-{number}",
+            name=qgis.clean_text(name),
+            group="Hardest",
+            extent=f"POLYGON(({ring}))",
+        )
+        if crs is not None:
+            _srs(mark, crs)
 
 
 def _place(layer: EditLayer) -> tuple[CRS | None, tuple[float, float, float, float] | None]:
