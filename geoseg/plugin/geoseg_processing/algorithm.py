@@ -5,21 +5,28 @@ import os
 import shutil
 
 from qgis.core import (
+    QgsMapLayerType,
     QgsProcessing,
     QgsProcessingAlgorithm,
     QgsProcessingException,
+    QgsProcessingFeedback,
+    QgsProcessingOutputString,
     QgsProcessingParameterBoolean,
     QgsProcessingParameterDefinition,
     QgsProcessingParameterEnum,
     QgsProcessingParameterExtent,
+    QgsProcessingParameterField,
     QgsProcessingParameterFile,
     QgsProcessingParameterFileDestination,
+    QgsProcessingParameterMapLayer,
+    QgsProcessingParameterMultipleLayers,
     QgsProcessingParameterNumber,
     QgsProcessingParameterRasterDestination,
     QgsProcessingParameterRasterLayer,
     QgsProcessingParameterString,
     QgsProcessingParameterVectorDestination,
     QgsProcessingParameterVectorLayer,
+    QgsProcessingUtils,
 )
 from qgis.PyQt.QtGui import QIcon
 
@@ -65,6 +72,7 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
                 )
             parameter.setHelp(one.get("help", ""))
             self.addParameter(parameter)
+        self.addOutput(QgsProcessingOutputString("PRINTED", "What geoseg printed"))
 
     def processAlgorithm(self, parameters, context, feedback):
         options, places, outputs = [], [], {}
@@ -79,6 +87,11 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
                 outputs[one["name"]] = value
             if one["type"] == "flag":
                 options.append(one["option"])
+            elif isinstance(value, list):
+                option = one.get("option")
+                (options if option else places).extend(
+                    f"{option}={path}" if option else path for path in value
+                )
             elif "option" in one:  # joined, so that no value can be read as an option
                 options.append(f"{one['option']}={value}")
             else:
@@ -91,7 +104,8 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
             raise QgsProcessingException(str(error)) from error
         if feedback.isCanceled():
             for path in outputs.values():  # what a later run could go on with: not from here
-                shutil.rmtree(f"{path}.geoseg-job", ignore_errors=True)
+                for job in ("job", "train"):
+                    shutil.rmtree(f"{path}.geoseg-{job}", ignore_errors=True)
             return {}
         return {**outputs, "PRINTED": printed}
 
@@ -104,16 +118,21 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
             return self.parameterAsFileOutput(parameters, name, context) or None
         if kind.endswith("_out"):
             return self.parameterAsOutputLayer(parameters, name, context) or None
-        if parameters.get(name) in (None, ""):
+        if parameters.get(name, one.get("default")) in (None, ""):
             return None
-        if kind in ("raster", "vector"):
-            as_layer = (
-                self.parameterAsRasterLayer if kind == "raster" else self.parameterAsVectorLayer
-            )
+        if kind in ("rasters", "layers"):
+            layers = self.parameterAsLayerList(parameters, name, context)
+            return [file_of(layer, context) for layer in layers] or None
+        if kind in ("raster", "vector", "layer"):
+            as_layer = {
+                "raster": self.parameterAsRasterLayer,
+                "vector": self.parameterAsVectorLayer,
+                "layer": self.parameterAsLayer,
+            }[kind]
             layer = as_layer(parameters, name, context)
             if layer is None:
                 raise QgsProcessingException(f"{one['title']}: the layer can't be found")
-            return layer.source().partition("|")[0]
+            return file_of(layer, context)
         if kind == "choice":
             return one["choices"][self.parameterAsEnum(parameters, name, context)]
         if kind == "number":
@@ -128,6 +147,22 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
         return self.parameterAsString(parameters, name, context) or None
 
 
+def file_of(layer, context):
+    """The file of a layer; layers that are none, or not the first of theirs, are copied."""
+    path, _, rest = layer.source().partition("|")
+    named = rest.partition("layername=")[2].partition("|")[0]
+    plain = os.path.exists(path) and named in ("", os.path.splitext(os.path.basename(path))[0])
+    if layer.type() == QgsMapLayerType.VectorLayer and not (plain and "subset=" not in rest):
+        return QgsProcessingUtils.convertToCompatibleFormat(
+            layer, False, "layer", ["parquet"], "gpkg", context, QgsProcessingFeedback()
+        )
+    if not os.path.exists(path):
+        raise QgsProcessingException(
+            f"{layer.name()}: is not a file of this machine: save it as a file first"
+        )
+    return path
+
+
 def make_parameter(one):
     """QGIS' parameter for a description."""
     name, title, kind = one["name"], one["title"], one["type"]
@@ -138,6 +173,16 @@ def make_parameter(one):
     if kind == "vector":
         types = [QgsProcessing.TypeVectorAnyGeometry]
         return QgsProcessingParameterVectorLayer(name, title, types, default, optional)
+    if kind == "layer":
+        return QgsProcessingParameterMapLayer(name, title, default, optional)
+    if kind in ("rasters", "layers"):
+        types = QgsProcessing.TypeRaster if kind == "rasters" else QgsProcessing.TypeMapLayer
+        return QgsProcessingParameterMultipleLayers(name, title, types, default, optional)
+    if kind == "field":
+        anything = QgsProcessingParameterField.Any
+        return QgsProcessingParameterField(
+            name, title, default, one["of"], anything, False, optional
+        )
     if kind == "choice":
         return QgsProcessingParameterEnum(name, title, one["choices"], False, default, optional)
     if kind in ("number", "integer"):

@@ -10,6 +10,7 @@ import time
 
 FOLDER = os.path.dirname(__file__)
 PERCENT = re.compile(r"(\d+) %")
+STEP = re.compile(r"step (\d+)/(\d+)")
 PATIENCE_S = 15
 
 
@@ -104,8 +105,10 @@ def run(arguments, feedback):
 
 def tell(line, feedback):
     """A line of progress, or of the log."""
-    found = PERCENT.search(line)
-    if found:
+    found, step = PERCENT.search(line), STEP.search(line)
+    if step:
+        feedback.setProgress(100 * int(step.group(1)) / max(int(step.group(2)), 1))
+    elif found:
         feedback.setProgress(min(int(found.group(1)), 100))
     feedback.pushInfo(line)
 
