@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from geoseg.pipeline import RunOptions
     from geoseg.scene.reader import Scene
 
-__all__ = ["command", "explain", "figure_of"]
+__all__ = ["add_plot_to_pages", "check_explain", "command", "explain", "figure_of"]
+
+KINDS = (".png", ".svg", ".pdf")
 
 SIDE = 400
 """Pixels of the scene's middle that are shown."""
@@ -43,10 +46,34 @@ def command(scene: str, model: str, output: str, overwrite: bool, **options: Any
     """
     from geoseg.commands.map import run_options_from
 
-    if Path(output).exists() and not overwrite:
-        raise OutputError(f"{output} exists: choose another name or add --overwrite")
+    check_explain(model, output, overwrite=overwrite)
     explain(open_scene_as([scene], options, model), model, output, run_options_from(options))
     click.echo(output)
+
+
+def check_explain(
+    model: str | Segmenter, output: str, *, overwrite: bool, kinds: Sequence[str] = KINDS
+) -> None:
+    """All that can be known about a plot before any work.
+
+    Raises ModelError for models that decide by learned weights, OutputError for a name that
+    can't be written.
+    """
+    from geoseg.models.catalogue import card_of, load_model
+
+    target = Path(output)
+    if target.suffix.lower() not in kinds:
+        raise OutputError(f"{output}: a plot ends in {' or '.join(kinds)}")
+    if not target.parent.is_dir():
+        raise OutputError(f"{output}: there is no folder {target.parent}")
+    if target.exists() and not overwrite:
+        raise OutputError(f"{output} exists: choose another name or add --overwrite")
+    if isinstance(model, str):
+        name, card = model, card_of(model) or load_model(model).card
+    else:
+        name, card = model.card.name, model.card
+    if "method" not in card.parameters:
+        raise _learned(name)
 
 
 def explain(
@@ -87,14 +114,30 @@ def explain(
         raise OutputError(f"{output}: can't be written: {error}") from error
 
 
+def add_plot_to_pages(outputs: Sequence[str], plot: str) -> None:
+    """Put a plot into the web pages among the outputs of a run."""
+    from geoseg.export.target import kind_of
+    from geoseg.export.web import add_plot
+
+    for path in outputs:
+        if kind_of(path) == "page":
+            add_plot(path, plot)
+
+
 def figure_of(segmenter: Any, scene: Scene) -> Figure:
     """The plot of a fitted classic method; raises ModelError for any other model."""
     from matplotlib.figure import Figure
 
+    from geoseg.commands.regionplots import plot_regions, plot_surface
     from geoseg.models.classic.clusters import Centres
     from geoseg.models.classic.edges import Canny, Contours, Hysteresis, Sobel
+    from geoseg.models.classic.local import Sauvola
+    from geoseg.models.classic.merging import Merged
     from geoseg.models.classic.mixture import GaussianMixture
     from geoseg.models.classic.objects import ObjectClasses
+    from geoseg.models.classic.quadtree import SplitMerge
+    from geoseg.models.classic.regions import GrownRegions
+    from geoseg.models.classic.superpixels import Superpixels
     from geoseg.models.classic.threshold import Threshold
     from geoseg.models.classic.watershed import Watershed
 
@@ -117,12 +160,20 @@ def figure_of(segmenter: Any, scene: Scene) -> Figure:
     elif isinstance(segmenter, ObjectClasses):
         _importances(left, segmenter)
         _labels(right, segmenter, scene)
+    elif isinstance(segmenter, Sauvola):
+        plot_surface(left, right, segmenter, scene)
+    elif isinstance(segmenter, GrownRegions | Merged | SplitMerge | Superpixels):
+        plot_regions(left, right, segmenter, scene)
     else:
-        raise ModelError(
-            f"{segmenter.card.name}: nothing to explain: --explain is for thresholds, clusters, "
-            "edges, watershed and objects"
-        )
+        raise _learned(segmenter.card.name)
     return figure
+
+
+def _learned(name: str) -> ModelError:
+    return ModelError(
+        f"{name}: nothing to explain: it decides by learned weights; --explain is for the "
+        "classic methods, see 'geoseg models'"
+    )
 
 
 def _middle(segmenter: Any, scene: Scene) -> tuple[Any, Any]:

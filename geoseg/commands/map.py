@@ -101,6 +101,11 @@ def command(scenes: tuple[str, ...], model: str, outputs: tuple[str, ...], **opt
         report=options["report"],
     )
     run = run_options_from(options)
+    if options["explain"]:
+        from geoseg.commands.explain import check_explain
+
+        overwrite = options["overwrite"]
+        check_explain(model, options["explain"], overwrite=overwrite, kinds=(".png", ".svg"))
     with interruptible(), progress_for(options["quiet"]) as progress:
         from geoseg.commands.options import open_scene_as
 
@@ -110,9 +115,10 @@ def command(scenes: tuple[str, ...], model: str, outputs: tuple[str, ...], **opt
     for warning in report.warnings:
         click.echo(f"geoseg: warning: {warning}", err=True)
     if options["explain"]:
-        from geoseg.commands.explain import explain
+        from geoseg.commands.explain import add_plot_to_pages, explain
 
         explain(opened, chosen, options["explain"], run)
+        add_plot_to_pages(outputs, options["explain"])
     if options["as_json"]:
         click.echo(json.dumps(report.to_dict(), indent=2))
     elif not options["quiet"]:

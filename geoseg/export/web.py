@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -23,10 +24,15 @@ from geoseg.export.pieces import TILE, Grid, Pieces, grid_of
 from geoseg.export.target import written_beside
 from geoseg.legend import Legend
 
-__all__ = ["Page", "head_of", "pieces_of", "read_polygons", "write_page"]
+__all__ = ["PLOTS", "Page", "add_plot", "head_of", "pieces_of", "read_polygons", "write_page"]
 
 _SCENE_BYTES = 80 << 20
 """Room for the scene's tiles; a finer level that would not fit is left out."""
+
+PLOTS = {".png": "image/png", ".svg": "image/svg+xml"}
+"""Pictures that a page can hold."""
+
+_PLOT_PLACE = "<!-- plot -->\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +99,32 @@ def write_page(page: Page, path: str | os.PathLike[str], *, overwrite: bool = Fa
                 _embed(out, key, pieces.get)
             out.write(after)
         return part.stat().st_size
+
+
+def add_plot(
+    path: str | os.PathLike[str], plot: str | os.PathLike[str], words: str = "How it was decided"
+) -> None:
+    """Put a picture into a page that was written, above its run report.
+
+    Raises InputError for a picture a page can't hold, or a file that is no page of geoseg's.
+    """
+    kind = PLOTS.get(Path(plot).suffix.lower())
+    if kind is None:
+        raise InputError(f"{plot}: a page holds {' or '.join(PLOTS)}")
+    image = base64.b64encode(Path(plot).read_bytes()).decode()
+    title = html.escape(words, quote=True)
+    figure = (
+        f'<h2>{title}</h2>\n<figure><img alt="{title}" src="data:{kind};base64,{image}"></figure>\n'
+    )
+    found = False
+    with written_beside(path, True, kinds=("page",)) as part:
+        with open(path, encoding="utf-8") as page, open(part, "w", encoding="utf-8") as out:
+            for line in page:  # pages are large: the map's pieces follow line by line
+                here = line == _PLOT_PLACE and not found
+                found = found or here
+                out.write(figure if here else line)
+        if not found:
+            raise InputError(f"{path}: is no page of geoseg's, or has its plot already")
 
 
 def _keys(grid: Grid, finest: int | None) -> list[str]:

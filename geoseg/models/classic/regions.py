@@ -68,18 +68,24 @@ class Growth:
         """Pixels that smoothing and automatic seeds depend on."""
         return int(4.0 * self.sigma + 0.5) + 1 + (self.spacing if self.seeds is None else 0)
 
+    def start(
+        self, values: NDArray[Any], usable: NDArray[np.bool_]
+    ) -> tuple[list[NDArray[np.float64]], NDArray[np.bool_]]:
+        """(smoothed features, automatic seeds) of values (feature, row, col); none if given."""
+        smooth = [smoothed(as_float(v), usable, self.sigma) for v in values]
+        if self.seeds is not None:
+            return smooth, np.zeros(usable.shape, bool)
+        flat = sum(gradient(s, usable) for s in smooth)
+        surface = np.where(usable, flat, np.float32(np.inf)).astype(np.float32)
+        return smooth, lowest_in_window(surface, self.spacing, np.float32(0))
+
     def collect(
         self, block: Block, results: Sequence[tuple[Tile, Any]], valid: NDArray[np.bool_]
     ) -> tuple[Arrays, Arrays]:
         """The block's forest."""
 
         def kernel(values: NDArray[Any], usable: NDArray[np.bool_]) -> list[NDArray[Any]]:
-            smooth = [smoothed(as_float(v), usable, self.sigma) for v in values]
-            flat = sum(gradient(s, usable) for s in smooth)
-            surface = np.where(usable, flat, np.float32(np.inf)).astype(np.float32)
-            seeds = np.zeros(usable.shape, bool)
-            if self.seeds is None:
-                seeds = lowest_in_window(surface, self.spacing, np.float32(0))
+            smooth, seeds = self.start(values, usable)
             return [usable, seeds, *(s.astype(np.float32) for s in smooth)]
 
         fills = (np.bool_(False), np.bool_(False), *[np.float32(0)] * self.width)
