@@ -113,8 +113,11 @@ def add_plot(
         raise InputError(f"{plot}: a page holds {' or '.join(PLOTS)}")
     image = base64.b64encode(Path(plot).read_bytes()).decode()
     title = html.escape(words, quote=True)
+    source = f"data:{kind};base64,{image}"
     figure = (
-        f'<h2>{title}</h2>\n<figure><img alt="{title}" src="data:{kind};base64,{image}"></figure>\n'
+        f"<h2>{title}</h2>\n"
+        f'<figure tabindex="0" title="Click to enlarge"><img alt="{title}" src="{source}">'
+        "</figure>\n"
     )
     found = False
     with written_beside(path, True, kinds=("page",)) as part:
