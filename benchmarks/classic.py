@@ -1,10 +1,9 @@
-"""What the classic methods are worth on real scenes, and how fast they are.
+"""What the classic methods are worth on real scenes.
 
     python benchmarks/classic.py DATA accuracy --pictures docs/images
     python benchmarks/classic.py DATA tiling
-    python benchmarks/classic.py DATA speed
 
-DATA is a folder with ``terrain`` (naip_nd_wetlands, parana_landsat8, nc_landsat7) and
+How fast they are: ``classic_speed.py``. DATA is a folder with ``terrain`` (naip_nd_wetlands, parana_landsat8, nc_landsat7) and
 ``weeds`` (potato_uav). Points of water and land were drawn at random and judged by eye on
 the false-colour picture; those on a shore, where the eye can't tell, are marked unsure.
 """
@@ -13,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,13 @@ import numpy as np
 import rasterio
 from rasterio.features import rasterize
 
-from geoseg.grid import TileGrid
+from geoseg.grid import TileGrid, Window
 from geoseg.legend import Category, Legend
 from geoseg.models.classic import parse
-from geoseg.models.classic.clusters import centres_plus_plus
 from geoseg.models.classic.objects import Labelled
 from geoseg.pipeline import segment
 from geoseg.scene.opening import open_scene
+from geoseg.scene.reader import Scene
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -200,71 +200,61 @@ def gallery(data: Path, pictures: Path) -> None:
         picture(pictures / f"classic-{name}.png", [("near infrared, red, green", image), *panels], 3.4)  # fmt: skip
 
 
-def tiling(data: Path) -> None:
-    """Pixels that differ between tilings, on whole real scenes."""
+METHODS = ("otsu:{}", "multiotsu:{}:3", "triangle:{}", "li:{}", "sauvola:{}:window=31",
+           "sobel:{}", "canny:{}:low=0.02,high=0.05", "contours:{}:low=0.02,high=0.05",
+           "watershed:{}:sigma=2", "grow:{}", "quadtree:{}", "felzenszwalb:{}:scale=20",
+           "slic:size=10,rounds=2", "kmeans:k=5", "minibatch:k=5", "gmm:k=4")  # fmt: skip
+
+
+def tiling(data: Path, only: str) -> None:
+    """Pixels that differ between tilings, on real scenes."""
     scenes = {
-        "naip": (open_scene(data / NAIP), "b1"),
-        "nc_landsat7": (open_scene(data / CAROLINA / "landsat_multiband.tif"), "b4"),
-        "parana": (open_scene(data / f"{PARANA}.TIF", nodata=0), "b3"),
+        "naip_nd_wetlands": (data / NAIP, "b1"),
+        "nc_landsat7": (data / CAROLINA / "landsat_multiband.tif", "b4"),
+        "parana_landsat8": (data / f"{PARANA}.TIF", "b3"),
+        "potato_uav": (data / POTATO / "ortho.tif", "b2"),
     }
-    methods = ["otsu:{}", "multiotsu:{}:3", "triangle:{}", "li:{}", "sauvola:{}:window=31",
-               "sobel:{}", "canny:{}:low=0.02,high=0.05", "watershed:{}:sigma=2", "grow:{}",
-               "quadtree:{}", "felzenszwalb:{}:scale=20", "slic:size=10,rounds=2", "kmeans:k=5",
-               "minibatch:k=5", "gmm:k=4"]  # fmt: skip
-    for name, (scene, band) in scenes.items():
-        for template in methods:
+    for name, (path, band) in scenes.items():
+        if only not in name:
+            continue
+        scene = open_scene(path, nodata=0 if "parana" in name else None)
+        if name == "potato_uav":  # 37 Mpx: a piece of it
+            scene = cut(scene, Window(1500, 1500, 1800, 2000))
+        for template in METHODS:
             spec = template.format(band)
-            divisor = parse(spec).card.divisor
-            maps = []
-            for core in (512, 200):
-                halo = parse(spec).card.halo
-                size = -(-core // divisor) * divisor + 2 * halo
-                result = segment(scene, spec, tile_size=size, block_tiles=1 + (core == 200))
-                ids = result.instance_id if "instance_id" in result.names else None
-                maps.append((result.category_id, ids))
-            differ = int((maps[0][0] != maps[1][0]).sum())
-            if maps[0][1] is not None:
-                differ += int((maps[0][1] != maps[1][1]).sum())
-            print(f"{name} {spec}: {differ} of {maps[0][0].size} px differ", flush=True)
+            begin = time.perf_counter()
+            maps = [tiled(scene, spec, *how) for how in ((512, 1), (200, 2))]
+            differ = sum(int((maps[0][n] != maps[1][n]).sum()) for n in maps[0])
+            print(f"{name} {spec}: {differ} of {maps[0]['category_id'].size} px differ "
+                  f"({time.perf_counter() - begin:.0f} s)", flush=True)  # fmt: skip
 
 
-def speed(data: Path) -> None:
-    """k-means against scikit-learn on one array; the same start, the same passes."""
-    from sklearn.cluster import KMeans
-    from threadpoolctl import threadpool_limits
+def tiled(scene: Scene, spec: str, core: int, block_tiles: int) -> dict[str, Any]:
+    """Categories and ids, with cores of about ``core`` pixels, so many to a block's side."""
+    card = parse(spec).card
+    size = -(-core // card.divisor) * card.divisor + 2 * card.halo
+    result = segment(scene, spec, tile_size=size, block_tiles=block_tiles)
+    return {n: getattr(result, n) for n in ("category_id", "instance_id") if n in result.names}
 
-    from geoseg.models.classic.clusters import KMeansPass
 
-    scene = open_scene(data / f"{PARANA}.TIF", nodata=0)
-    pixels, valid = scene.read()
-    pixels = pixels.astype(np.float32) + np.float32(0.25)  # not countable: passes over pixels
-    model, _ = parse("kmeans:k=6").for_scene(scene)
-    sample = model.observe(pixels, valid)
-    start = centres_plus_plus(sample, 6)
-    passes = 20
-    step: Any = KMeansPass(model.card, model.features, start, sample, 0.0, passes)
-    step.observe(pixels[:, :64], valid[:64])  # compiled
-    begin = time.process_time()
-    while isinstance(step, KMeansPass):
-        step = step.fitted(step.observe(pixels, valid))
-    own = time.process_time() - begin
-    columns = np.ascontiguousarray(pixels[:, valid].T)
-    for dtype in (np.float32, np.float64):
-        typed = columns.astype(dtype)
-        with threadpool_limits(1):
-            begin = time.process_time()
-            reference = KMeans(6, init=start, n_init=1, tol=0, max_iter=passes).fit(typed)
-            theirs = time.process_time() - begin
-        print(f"k-means, {len(columns) / 1e6:.1f} Mpx, 3 bands, 6 classes, {passes} passes, one "
-              f"thread: own (float64) {own:.2f} s, scikit-learn ({np.dtype(dtype)}) {theirs:.2f} s, "
-              f"{reference.n_iter_} passes; ratio {theirs / own:.2f}")  # fmt: skip
+def cut(scene: Scene, window: Window) -> Scene:
+    """A piece of a scene as a file of its own."""
+    folder = Path(tempfile.mkdtemp())
+    pixels, _ = scene.read(window)
+    profile = {"driver": "GTiff", "count": len(pixels), "dtype": scene.dtype,
+               "height": window.height, "width": window.width, "crs": str(scene.geobox.crs),
+               "transform": scene.geobox[window.slices].affine}  # fmt: skip
+    with rasterio.open(folder / "piece.tif", "w", **profile) as out:
+        out.write(pixels)
+    return open_scene(folder / "piece.tif")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("data", type=Path)
-    parser.add_argument("what", choices=["accuracy", "tiling", "speed", "gallery"])
+    parser.add_argument("what", choices=["accuracy", "tiling", "gallery"])
     parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--only", default="", help="tiling: scenes with this in their name")
     chosen = parser.parse_args()
     if chosen.what == "accuracy":
         for task in (water, parana, plants, land_cover):
@@ -272,7 +262,7 @@ def main() -> None:
     elif chosen.what == "gallery":
         gallery(chosen.data, chosen.pictures)
     else:
-        {"tiling": tiling, "speed": speed}[chosen.what](chosen.data)
+        tiling(chosen.data, chosen.only)
 
 
 if __name__ == "__main__":
