@@ -15,7 +15,6 @@ from scipy import ndimage
 
 from geoseg.models.deep.flooding import drop_small, flood, peaks, to_levels
 from geoseg.models.deep.parcels import (
-    ParcelNet,
     ParcelRule,
     decode_parcels,
     parcel_loss,
@@ -191,10 +190,3 @@ def test_the_loss_does_not_see_unknown_pixels() -> None:
     assert (logits.grad[~known[:, None].expand_as(logits)] == 0).all()
     perfect = torch.where(target > 0.5, 30.0, -30.0)
     assert parcel_loss(perfect, (target > 0.5).float(), known).item() < 1e-5
-
-
-@pytest.mark.parametrize("bands", [1, 4, 12])
-def test_any_number_of_bands(bands: int) -> None:
-    net = ParcelNet("tu-mobilenetv3_small_050", bands).eval()
-    with torch.inference_mode():
-        assert net(torch.zeros(2, bands, 64, 32)).shape == (2, 3, 64, 32)

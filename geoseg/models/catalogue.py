@@ -29,6 +29,13 @@ BUNDLED = ("terrain",)
 
 LOADERS: Mapping[str, str] = {
     # architecture of a bundle: what makes its segmenter; semantic ones need no entry
+    "parcels": "geoseg.models.deep.oneshot:load_oneshot",
+    "centers": "geoseg.models.deep.oneshot:load_oneshot",
+    "panoptic_deeplab": "geoseg.models.deep.oneshot:load_oneshot",
+    "mask_rcnn": "geoseg.models.deep.detections:load_detector",
+    "panoptic_fpn": "geoseg.models.deep.detections:load_detector",
+    "mask2former": "geoseg.models.deep.detections:load_detector",
+    "maskformer": "geoseg.models.deep.detections:load_detector",
 }
 
 REFUSED = {

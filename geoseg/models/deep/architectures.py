@@ -187,10 +187,12 @@ ARCHITECTURES: Mapping[str, Default] = {
 
 def defaults(name: str) -> Default:
     """What fits an architecture; raises ModelError on an unknown name."""
+    from geoseg.models.deep.things import THING_NETWORKS
+
     try:
-        return ARCHITECTURES[name]
+        return ARCHITECTURES[name] if name in ARCHITECTURES else THING_NETWORKS[name]
     except KeyError:
-        known = ", ".join(ARCHITECTURES)
+        known = ", ".join([*ARCHITECTURES, *THING_NETWORKS])
         raise ModelError(f"no architecture {name!r}: use one of {known}") from None
 
 

@@ -4,19 +4,22 @@ Source: Cheng et al., "Panoptic-DeepLab: a simple, strong, and fast baseline for
 panoptic segmentation", CVPR 2020. What is ours: pixels that point at no centre, as those of an
 object whose centre lies outside the tile, are objects of their own by contact, to be joined
 with the rest of the object across tiles; never given to whatever centre is nearest.
+
+Networks: the architectures ``centers`` (one U-Net decoder for all outputs) and
+``panoptic_deeplab``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from geoseg.legend import NODATA_CATEGORY, Legend
@@ -25,7 +28,6 @@ from geoseg.models.segmenter import InstanceTile
 from geoseg.radiometry import SCORE_LEVELS, score_level
 
 __all__ = [
-    "CenterNet",
     "CenterOutputs",
     "CenterRule",
     "CenterTargets",
@@ -35,10 +37,14 @@ __all__ = [
     "decode_centers",
     "find_centers",
     "nearest_center",
+    "split",
 ]
 
 IGNORE = -1
 """Semantic target of pixels that are not labelled."""
+
+OFFSET_PX = 32.0
+"""Offsets leave a network in units of this, so that they are of the order of 1."""
 
 NO_SCORE = 255
 
@@ -82,46 +88,29 @@ class CenterOutputs(NamedTuple):
     offset: Tensor
 
 
-class CenterNet(nn.Module):
-    """One U-Net decoder of segmentation-models-pytorch for all three outputs: the light one.
+def split(out: Tensor) -> CenterOutputs:
+    """What a network gives in one tensor (tile, channel + 3, row, col), by name.
 
-    ``forward``: (tile, band, row, col) to (tile, channels + 3, row, col): semantic logits, the
-    centre's logit, offset in units of ``offset_px``. ``split`` names them.
+    Semantic logits, the centre's logit, and offset in units of ``OFFSET_PX``.
     """
-
-    def __init__(
-        self,
-        encoder: str = "tu-tf_efficientnet_lite0",
-        bands: int = 3,
-        channels: int = 2,
-        offset_px: float = 32.0,
-    ) -> None:
-        super().__init__()
-        import segmentation_models_pytorch as smp
-
-        self.offset_px = offset_px
-        self.unet = smp.Unet(encoder, encoder_weights=None, in_channels=bands, classes=channels + 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """All outputs in one tensor, as a runtime wants them."""
-        return self.unet(x)
-
-    def split(self, out: Tensor) -> CenterOutputs:
-        """The outputs by name."""
-        return CenterOutputs(out[:, :-3], out[:, -3], out[:, -2:] * self.offset_px)
+    return CenterOutputs(out[:, :-3], out[:, -3], out[:, -2:] * OFFSET_PX)
 
 
-class CenterTargets(NamedTuple):
+Array = TypeVar("Array")
+
+
+class CenterTargets(NamedTuple, Generic[Array]):
     """``semantic`` (row, col) int64 channels, IGNORE where not labelled; ``center`` (row, col)
     float32 heat; ``offset`` (2, row, col) float32 pixels; ``thing`` (row, col) bool: where
-    offset counts; ``weight`` (row, col) float32: of the semantic loss.
+    offset counts; ``weight`` (row, col) float32: of the semantic loss. Arrays of a tile, or
+    tensors of a batch.
     """
 
-    semantic: NDArray[np.int64]
-    center: NDArray[np.float32]
-    offset: NDArray[np.float32]
-    thing: NDArray[np.bool_]
-    weight: NDArray[np.float32]
+    semantic: Array
+    center: Array
+    offset: Array
+    thing: Array
+    weight: Array
 
 
 def center_targets(
@@ -130,7 +119,7 @@ def center_targets(
     *,
     sigma_px: float = 8.0,
     small_px: int = 4096,
-) -> CenterTargets:
+) -> CenterTargets[NDArray[Any]]:
     """Targets from labels (row, col).
 
     ``instance_id``: 0 = none. ``channel``: from ``Channels.index``. Each object's centre is
@@ -169,7 +158,7 @@ def _draw(heat: NDArray[np.float32], row: float, col: float, sigma: float) -> No
 
 
 def center_loss(
-    out: CenterOutputs, targets: CenterTargets, *, hardest: float = 1.0
+    out: CenterOutputs, targets: CenterTargets[Tensor], *, hardest: float = 1.0
 ) -> dict[str, Tensor]:
     """``semantic`` cross-entropy, ``center`` squared error x 200, ``offset`` L1 x 0.01.
 

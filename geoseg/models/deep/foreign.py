@@ -20,7 +20,7 @@ from geoseg.legend import Category, Legend
 from geoseg.models.deep.architectures import Architecture, build, defaults
 from geoseg.models.deep.network import load_weights, read_state_dict
 from geoseg.models.deep.semantic import SemanticSegmenter
-from geoseg.models.segmenter import ModelCard
+from geoseg.models.segmenter import ModelCard, Segmenter
 from geoseg.radiometry import Normalization
 
 __all__ = ["SmpNetwork", "from_state_dict", "load_foreign", "plain_legend"]
@@ -59,7 +59,7 @@ class SmpNetwork:
         return module.eval().requires_grad_(False)
 
 
-def load_foreign(path: Path) -> SemanticSegmenter:
+def load_foreign(path: Path) -> Segmenter:
     """A model that geoseg didn't write, by what the path holds; raises ModelError."""
     if path.is_dir():
         return _load_smp(path)

@@ -26,6 +26,7 @@ from geoseg.models.deep.backends import logits_of
 from geoseg.models.deep.foreign import plain_legend
 from geoseg.models.deep.network import OnnxNetwork
 from geoseg.models.deep.semantic import SemanticSegmenter
+from geoseg.models.deep.yolo import YoloSegmenter, is_yolo, yolo_card
 from geoseg.models.segmenter import ModelCard
 from geoseg.radiometry import Normalization
 
@@ -44,9 +45,11 @@ def _onnx() -> Any:
     return onnx
 
 
-def load_onnx(path: Path) -> SemanticSegmenter:
-    """A semantic network in an ONNX file. Raises ModelError where it isn't one, where it
-    keeps its weights in other files, or where its classes and outputs don't agree.
+def load_onnx(path: Path) -> SemanticSegmenter | YoloSegmenter:
+    """A network in an ONNX file: semantic, or instances with YOLO-seg's outputs.
+
+    Raises ModelError where it is neither, where it keeps its weights in other files, or
+    where its classes and outputs don't agree.
     """
     onnx = _onnx()
     from google.protobuf.message import DecodeError
@@ -63,6 +66,14 @@ def load_onnx(path: Path) -> SemanticSegmenter:
             f"({outside[0]}): save it as one file, with all tensors inside"
         )
     metadata = {entry.key: entry.value for entry in model.metadata_props}
+    outputs = [_shape(value) for value in model.graph.output]
+    if is_yolo(outputs):
+        weights = {tensor.name for tensor in model.graph.initializer}
+        inputs = [_shape(value) for value in model.graph.input if value.name not in weights]
+        sha256 = hashlib.sha256(data).hexdigest()
+        shapes = (inputs[0], outputs[0], outputs[1])
+        network = OnnxNetwork(path.resolve(), sha256, ("onnxruntime",))
+        return YoloSegmenter(yolo_card(path, metadata, shapes, sha256), network)
     card = _card(path, model.graph, metadata, hashlib.sha256(data).hexdigest())
     return SemanticSegmenter(card, OnnxNetwork(path.resolve(), card.sha256))
 

@@ -5,6 +5,8 @@ satellite images with a convolutional neural network", Remote Sensing of Environ
 (2020), for the three outputs; Diakogiannis et al., "ResUNet-a", ISPRS Journal 162 (2020), for
 the Tanimoto loss with its complement; Waldner et al., "Detect, consolidate, delineate",
 Remote Sensing 13 (2021), for decoding by watershed.
+
+The network is the architecture ``parcels``: a U-Net with these three outputs.
 """
 
 from __future__ import annotations
@@ -16,37 +18,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from geoseg.models.deep.flooding import drop_small, flood, peaks, to_levels
 
 __all__ = [
-    "ParcelNet",
     "ParcelRule",
     "decode_parcels",
     "parcel_loss",
     "parcel_targets",
     "tanimoto_loss",
 ]
-
-
-class ParcelNet(nn.Module):
-    """U-Net of segmentation-models-pytorch with three outputs.
-
-    ``forward``: (tile, band, row, col) to logits (tile, 3, row, col): extent, boundary,
-    distance. Rows and columns are multiples of 32.
-    """
-
-    def __init__(self, encoder: str = "tu-tf_efficientnet_lite0", bands: int = 3) -> None:
-        super().__init__()
-        import segmentation_models_pytorch as smp
-
-        self.unet = smp.Unet(encoder, encoder_weights=None, in_channels=bands, classes=3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits; ``torch.sigmoid`` makes them what ``decode_parcels`` reads."""
-        return self.unet(x)
 
 
 def parcel_targets(
