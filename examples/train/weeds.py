@@ -141,6 +141,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--every", type=int, default=300, help="steps between validations")
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--start", type=Path, help="checkpoint.pt of a training to cool down")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
@@ -163,9 +166,17 @@ def main() -> None:
         return figures
 
     schedule = Schedule(
-        steps=args.steps, batch=6, seed=args.seed, evaluate_every=300, checkpoint_every=25
+        steps=args.steps,
+        batch=6,
+        lr=args.lr,
+        warmup=min(50, args.steps // 20),
+        seed=args.seed,
+        evaluate_every=args.every,
+        checkpoint_every=25,
     )
     unet = network(args.encoder, len(CLASSES))
+    if args.start:
+        unet.load_state_dict(torch.load(args.start, weights_only=True)["average"])
 
     def progress(entry: dict) -> None:
         if entry["step"] % 10 == 0:
