@@ -29,7 +29,9 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 def qgis_environment(folder: Path) -> dict[str, str]:
     runtime = folder / "runtime"
     runtime.mkdir(mode=0o700, exist_ok=True)
-    keep = {k: v for k, v in os.environ.items() if k in {"PATH", "LANG", "LC_ALL"}}
+    keep = {
+        k: v for k, v in os.environ.items() if k in {"PATH", "LANG", "LC_ALL", "OMP_NUM_THREADS"}
+    }
     return {
         **keep,
         "HOME": str(folder),
@@ -136,6 +138,23 @@ def test_layers_open_styled_with_every_name(tmp_path: Path) -> None:
     assert [m for m in answer["messages"] if m[0] != "Qt"] == []
     colours = {tuple(p) for p in pixels_of(tmp_path / "layer3.png").reshape(3, -1).T.tolist()}
     assert len(colours) >= 4
+
+
+def test_files_beside_a_raster_take_their_own_part_of_its_style(tmp_path: Path) -> None:
+    frame = a_map(tmp_path)
+    for suffix in ("fgb", "shp", "geojson"):
+        write_vector(frame, tmp_path / f"map.{suffix}", legend=LEGEND)
+    names = ["map.fgb", "map.shp", "map.geojson", "map.gpkg", "map.tif"]
+    layers = [{"source": str(tmp_path / name), "provider": "ogr"} for name in names[:4]]
+    layers.append({"source": str(tmp_path / names[4]), "provider": "gdal"})
+    answer = look(tmp_path, {"layers": layers})
+    expected = [[c.id, c.name, c.colour] for c in LEGEND]
+    for layer, number in zip(answer["layers"], range(5), strict=True):
+        assert layer["renderer"] == ("paletted" if number == 4 else "categorizedSymbol")
+        assert [[int(c[0]), *c[1:3]] for c in layer["categories"]] == expected
+        drawn = pixels_of(tmp_path / f"layer{number}.png").reshape(3, -1).T
+        assert len(np.unique(drawn, axis=0)) >= 4  # every class is drawn
+    assert answer["messages"] == []
 
 
 def test_a_project_opens_after_its_folder_was_moved(tmp_path: Path) -> None:

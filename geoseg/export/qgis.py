@@ -14,6 +14,10 @@ __all__ = ["clean_text", "raster_qml", "score_qml", "vector_qml"]
 _VERSION = "3.22.0-Białowieża"
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _FILL_ALPHA = 115
+_ANY_COLUMN = (
+    "coalesce(attribute($currentfeature, 'category_id'), attribute($currentfeature, 'cat_id'))"
+)
+"""The class, whether its column has its name or the shapefile's."""
 _LABEL_SCALE = 5000
 """Objects are labelled at 1:5000 and closer."""
 
@@ -166,9 +170,15 @@ def _pipe() -> tuple[ET.Element, ET.Element]:
 
 
 def raster_qml(legend: Legend, opacity: float = 0.7) -> str:
-    """Style of a raster of classes: a palette with the legend's names, nodata left out."""
+    """Style of a raster of classes: a palette with the legend's names, nodata left out.
+
+    It holds the style of polygons, too: QGIS gives ``map.qml`` to every ``map.*`` it opens,
+    and takes from it what is for layers of that kind.
+    """
     root, pipe = _pipe()
     pipe.append(palette(legend, opacity))
+    root.append(renderer(legend, "polygons", _ANY_COLUMN, {}))
+    ET.SubElement(root, "layerGeometryType").text = "2"
     return document(root)
 
 

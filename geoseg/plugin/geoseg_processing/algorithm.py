@@ -11,6 +11,7 @@ from qgis.core import (
     QgsProcessingException,
     QgsProcessingFeedback,
     QgsProcessingOutputString,
+    QgsProcessingParameterBand,
     QgsProcessingParameterBoolean,
     QgsProcessingParameterDefinition,
     QgsProcessingParameterEnum,
@@ -138,7 +139,7 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
         if kind == "number":
             value = self.parameterAsDouble(parameters, name, context)
             return None if value == one.get("default") else repr(value)
-        if kind == "integer":
+        if kind in ("integer", "band"):
             return str(self.parameterAsInt(parameters, name, context))
         if kind == "extent":
             box = self.parameterAsExtent(parameters, name, context)
@@ -178,6 +179,8 @@ def make_parameter(one):
     if kind in ("rasters", "layers"):
         types = QgsProcessing.TypeRaster if kind == "rasters" else QgsProcessing.TypeMapLayer
         return QgsProcessingParameterMultipleLayers(name, title, types, default, optional)
+    if kind == "band":
+        return QgsProcessingParameterBand(name, title, default, one["of"], optional)
     if kind == "field":
         anything = QgsProcessingParameterField.Any
         return QgsProcessingParameterField(

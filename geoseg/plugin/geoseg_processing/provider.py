@@ -24,6 +24,15 @@ class GeosegProvider(QgsProcessingProvider):
     def icon(self):
         return QIcon(os.path.join(FOLDER, "icon.svg"))
 
+    def supportsNonFileBasedOutput(self):
+        return False
+
+    def supportedOutputVectorLayerExtensions(self):
+        return ["gpkg", "fgb", "geojson", "shp"]
+
+    def supportedOutputRasterLayerExtensions(self):
+        return ["tif"]
+
     def loadAlgorithms(self):
         with open(os.path.join(FOLDER, "algorithms.json"), encoding="utf-8") as file:
             for description in json.load(file):
