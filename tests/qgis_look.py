@@ -11,6 +11,7 @@ from qgis.core import (
     Qgis,
     QgsApplication,
     QgsLayoutExporter,
+    QgsLayoutItemLegend,
     QgsMapRendererParallelJob,
     QgsMapSettings,
     QgsProject,
@@ -95,6 +96,11 @@ if "project" in request:
         settings.dpi = 110
         path = os.path.join(folder, "layout.png")
         answer["printed"] = QgsLayoutExporter(layouts[0]).exportToImage(path, settings)
+        for item in layouts[0].items():
+            if isinstance(item, QgsLayoutItemLegend):
+                shown = item.model()
+                nodes = [shown.layerLegendNodes(n) for n in shown.rootGroup().findLayers()]
+                answer["legend"] = [node.data(0) for layer in nodes for node in layer]
         answer["items"] = sorted(type(i).__name__ for i in layouts[0].items())
 answer["messages"] = messages
 with open(os.path.join(folder, "answer.json"), "w") as file:

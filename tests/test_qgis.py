@@ -22,6 +22,7 @@ from test_export_vector import LEGEND
 from geoseg.export.project import Project, ProjectLayer, write_project
 from geoseg.export.raster import RasterOptions, write_raster
 from geoseg.export.vector import VectorOptions, write_vector
+from geoseg.legend import Category, Legend
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 
@@ -167,12 +168,14 @@ def test_a_project_opens_after_its_folder_was_moved(tmp_path: Path) -> None:
         ProjectLayer(path=made / "map_confidence.tif", role="score", name="Confidence"),
         ProjectLayer(path=made / "scene.tif", role="scene", name="Scene <b>&"),
     )
+    long = "a class whose name is far too long for one line of any legend that is printed"
+    more = (Category(9, "never seen", "#ff0000"), Category(20, long, "#00ffff"))
     project = Project(
         layers=layers,
-        legend=LEGEND,
+        legend=Legend((*LEGEND, *more), name="more"),
         title="Title [% file_path(@project_path) %] </text> \"x\" & 'y'",
         note="Scene: © somebody, CC BY 4.0. Map: geoseg.",
-        hectares={0: 12.5, 1: 0.25, 7: 1234.5},
+        hectares={0: 12.5, 1: 0.25, 7: 1234.5, 20: 3},
     )
     write_project(project, made / "map.qgz")
     first = (made / "map.qgz").read_bytes()
@@ -188,6 +191,9 @@ def test_a_project_opens_after_its_folder_was_moved(tmp_path: Path) -> None:
     assert kinds == ["categorizedSymbol", "paletted", "singlebandgray", "multibandcolor"]
     assert all(layer["valid"] for layer in answer["tree"])
     assert answer["tree"][0]["categories"][0][1] == "water (12.5 ha)"
+    printed = answer["legend"]
+    assert len(printed) == 4 and "never seen" not in str(printed)
+    assert printed[3].count("\ue000") == 2 and printed[3].endswith("(3.0 ha)")
     assert len(answer["bookmarks"]) == 10 and answer["bookmarks"][0].startswith("1. ")
     assert answer["layouts"] == ["Map"] and answer["printed"] == 0
     for kind in ("Map", "Label", "Legend", "ScaleBar", "Picture"):

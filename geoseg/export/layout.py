@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import textwrap
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree as ET
 
 from geoseg.export.picture import round_length_m
-from geoseg.export.qgis import clean_text
+from geoseg.export.qgis import clean_text, options
 
 __all__ = ["print_layout"]
 
@@ -17,6 +18,11 @@ _MAP = (10.0, 24.0, 205.0, 170.0)
 _LEGEND = (220.0, 24.0, 67.0, 150.0)
 _TYPES = {"page": 65638, "map": 65639, "picture": 65640, "label": 65641, "legend": 65642}
 _SCALE_BAR = 65646
+_LINE = 32
+"""Characters of a line of the legend."""
+_LINES = 3
+_BREAK = "\ue000"
+"""Parts lines of the legend: a character that no name has."""
 _ARROW = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 40 60" width="40" height="60">'
     '<path d="M20 2 L34 42 L20 34 L6 42 Z" fill="#20262b"/>'
@@ -30,12 +36,13 @@ def print_layout(
     note: str,
     extent: Sequence[float],
     metres_per_unit: float,
-    legend_layers: Sequence[tuple[str, str]],
+    legend_layers: Sequence[tuple[str, str, Mapping[int, str]]],
 ) -> ET.Element:
     """QGIS' ``Layout`` on A4, landscape.
 
     ``extent`` is (xmin, ymin, xmax, ymax) in CRS units, ``metres_per_unit`` its unit's
-    length at the centre, ``legend_layers`` (id, name) of the layers listed.
+    length at the centre, ``legend_layers`` (id, name, entries) of the layers listed, with the
+    text of each entry of the layer's own legend that is shown, by its place there.
     """
     layout = ET.Element("Layout", name="Map", printResolution="200", units="mm")
     pages = ET.SubElement(layout, "PageCollection")
@@ -101,7 +108,9 @@ def _font(size: int) -> str:
     return f"Sans Serif,{size},-1,5,50,0,0,0,0,0"
 
 
-def _legend(layout: ET.Element, layers: Sequence[tuple[str, str]], map_uuid: str) -> None:
+def _legend(
+    layout: ET.Element, layers: Sequence[tuple[str, str, Mapping[int, str]]], map_uuid: str
+) -> None:
     node = _item(
         layout,
         "legend",
@@ -111,14 +120,29 @@ def _legend(layout: ET.Element, layers: Sequence[tuple[str, str]], map_uuid: str
         title="",
         symbolWidth="7",
         symbolHeight="4",
+        wrapChar=_BREAK,
     )
     styles = ET.SubElement(node, "styles")
     for name, size in (("group", 11), ("subgroup", 10), ("symbolLabel", 9)):
         style = ET.SubElement(styles, "style", name=name, marginTop="2", marginLeft="2")
         ET.SubElement(style, "styleFont", description=_font(size))
     tree = ET.SubElement(node, "layer-tree-group")
-    for number, name in layers:
-        ET.SubElement(tree, "layer-tree-layer", id=number, name=clean_text(name), expanded="1")
+    for number, name, entries in layers:
+        listed = ET.SubElement(
+            tree, "layer-tree-layer", id=number, name=clean_text(name), expanded="1"
+        )
+        texts = {f"legend/label-{place}": _wrapped(text) for place, text in entries.items()}
+        order = ",".join(map(str, entries))
+        options(ET.SubElement(listed, "customproperties"), {"legend/node-order": order, **texts})
+
+
+def _wrapped(text: str) -> str:
+    """At most three lines, so that a long name stays on the page."""
+    lines = textwrap.wrap(clean_text(text).replace(_BREAK, ""), _LINE)
+    if len(lines) > _LINES:
+        # the end holds the area
+        lines = [*lines[: _LINES - 1], f"… {lines[-1]}"]
+    return _BREAK.join(lines)
 
 
 def _scale_bar(layout: ET.Element, map_uuid: str, width_m: float, unit_m: float) -> None:

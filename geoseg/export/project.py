@@ -24,7 +24,7 @@ from geoseg.export import qgis
 from geoseg.export.layout import print_layout
 from geoseg.export.ogr import date
 from geoseg.export.target import RASTERS, written_beside
-from geoseg.legend import Legend
+from geoseg.legend import NODATA_CATEGORY, Legend
 
 __all__ = ["Project", "ProjectLayer", "hectares_of", "role_of", "write_project"]
 
@@ -138,7 +138,7 @@ def _document(project: Project, folder: Path) -> ET.Element:
         _srs(view, main.crs)
     _bookmarks(root, project.layers, main)
     listed = [
-        (number, layer.name)
+        (number, layer.name, _entries(project, layer))
         for layer, number in zip(project.layers, ids, strict=True)
         if layer.role in {"polygons", "category"}
     ][:1]
@@ -243,6 +243,17 @@ def _names(project: Project) -> dict[int, str]:
         c.id: f"{c.name} ({project.hectares[c.id]:,.1f} ha)"
         for c in project.legend
         if c.id in project.hectares
+    }
+
+
+def _entries(project: Project, layer: ProjectLayer) -> dict[int, str]:
+    """Entries of a layer's legend that are printed, by their place: classes that are there."""
+    names = _names(project)
+    shown = [c for c in project.legend if layer.role == "polygons" or c.id != NODATA_CATEGORY]
+    return {
+        place: names.get(c.id, c.name)
+        for place, c in enumerate(shown)
+        if not project.hectares or project.hectares.get(c.id)
     }
 
 
