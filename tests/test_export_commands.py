@@ -9,7 +9,9 @@ from pathlib import Path
 import pystac
 import pytest
 from click.testing import CliRunner, Result
+from pystac.validation.stac_validator import JsonSchemaSTACValidator
 from test_export_raster import class_map, grid
+from test_export_stac import check_extensions
 from test_export_vector import FORMATS, HOSTILE, LEGEND, names_in, polygons
 
 from geoseg.cli import geoseg
@@ -83,10 +85,21 @@ def test_map_writes_project_page_and_item_with_their_companions(tmp_path: Path) 
     assert done.exit_code == 0, done.output
     assert names_in(folder) == {
         "m.qgz", "m.html", "m.json", "m.gpkg", "m.tif", "m.tif.aux.xml", "m.qml",
-        "m_confidence.tif", "m_confidence.qml",
+        "m_confidence.tif", "m_confidence.qml", "m_model.json",
     }  # fmt: skip
     item = pystac.Item.from_file(str(folder / "m.json"))
     assert set(item.assets) == {"m.qgz", "m.html", "m.gpkg", "m.tif"}
     assert json.loads((folder / "m.json").read_text())["properties"]["geoseg:scene"] == "scene.tif"
+    assert ("derived_from", str(folder / "m_model.json")) in {
+        (link.rel, link.get_absolute_href()) for link in item.links
+    }
+    model = pystac.Item.from_file(str(folder / "m_model.json"))
+    validator = JsonSchemaSTACValidator()
+    for one in (item, model):
+        validator.validate_core(one.to_dict(), pystac.STACObjectType.ITEM, "1.1.0")
+    assert model.properties["mlm:tasks"] == ["semantic-segmentation"]
+    classes = model.properties["mlm:output"][0]["classification:classes"]
+    assert [c["name"] for c in classes] == ["low", "high"]
+    assert check_extensions(json.loads((folder / "m.json").read_text())) == 4
     again = call("map", tmp_path / "scene.tif", "-m", "otsu:b1", "-q", "-o", folder / "m.qgz")
     assert again.exit_code == 2 and "--overwrite" in again.output

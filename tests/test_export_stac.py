@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pystac
 import pytest
 import shapely
@@ -22,6 +24,61 @@ from geoseg.errors import InputError
 from geoseg.export.raster import write_raster
 from geoseg.export.stac import RunItem, write_item
 from geoseg.export.vector import write_vector
+
+NUMBERS = {"type": "array", "items": {"type": "number"}}
+CLASS = {
+    "type": "object",
+    "required": ["value", "name"],
+    "properties": {
+        "value": {"type": "integer"},
+        "name": {"type": "string", "pattern": "^[0-9A-Za-z_-]+$"},
+        "color_hint": {"type": "string", "pattern": "^[0-9A-F]{6}$"},
+        "title": {"type": "string"},
+        "description": {"type": "string"},
+    },
+}
+FIELDS: dict[str, dict[str, object]] = {
+    # what the documents of the extensions say of their fields, by extension and version
+    "projection/v2.0.0": {
+        "proj:code": {"type": ["string", "null"], "pattern": "^[A-Z]+:[0-9]+$"},
+        "proj:projjson": {"type": ["object", "null"], "required": ["type", "name"]},
+        "proj:shape": {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2},
+        "proj:transform": {**NUMBERS, "minItems": 6, "maxItems": 9},
+    },
+    "classification/v2.0.0": {
+        "classification:classes": {
+            "type": "array", "items": CLASS, "minItems": 1, "uniqueItems": True,
+        },
+    },
+    "file/v2.1.0": {
+        "file:size": {"type": "integer", "minimum": 0},
+        "file:checksum": {"type": "string", "pattern": "^1220[a-f0-9]{64}$"},
+    },
+    "processing/v1.2.0": {
+        "processing:lineage": {"type": "string"},
+        "processing:software": {
+            "type": "object", "minProperties": 1, "additionalProperties": {"type": "string"},
+        },
+    },
+}  # fmt: skip
+
+
+def check_extensions(item: dict[str, Any]) -> int:
+    """Extensions whose fields are used, declared and of the right form; no others are there.
+
+    The extensions' own schemas are only to be had from their sites; these checks are written
+    after their documents.
+    """
+    used = set()
+    known = {name: part for part, names in FIELDS.items() for name in names}
+    for holder in (item["properties"], *item["assets"].values()):
+        for name, value in holder.items():
+            if name.partition(":")[1] and not name.startswith("geoseg:"):
+                part = known[name]
+                jsonschema.validate(value, FIELDS[part][name])
+                used.add(f"https://stac-extensions.github.io/{part}/schema.json")
+    assert used == set(item["stac_extensions"])
+    return len(used)
 
 
 def run_of(folder: Path, geobox: GeoBox) -> RunItem:
@@ -42,6 +99,7 @@ def test_an_item_is_valid_and_says_what_the_files_are(tmp_path: Path) -> None:
     write_item(run_of(tmp_path, grid(50, 40)), tmp_path / "item.json")
     item = pystac.Item.from_file(str(tmp_path / "item.json"))
     JsonSchemaSTACValidator().validate_core(item.to_dict(), pystac.STACObjectType.ITEM, "1.1.0")
+    assert check_extensions(json.loads((tmp_path / "item.json").read_text())) == 4
     projection = ProjectionExtension.ext(item)
     assert projection.epsg == 32721 and projection.shape == [50, 40]
     asset = item.assets["map.tif"]
