@@ -99,13 +99,15 @@ def _in_pixels(frame: GeoDataFrame, transform: Affine) -> NDArray[Any]:
 
 def _legend(frame: GeoDataFrame, column: str | None) -> Legend:
     """A legend of what a table holds, names in the order of their ids or the alphabet."""
+    from pandas.api.types import is_numeric_dtype
+
     if column is None:
         return Legend((Category(0, "object", COLOURS[0], isthing=True),))
     isthing = frame.get("isthing")
     kinds: dict[Any, bool] = {}
     for k, value in enumerate(frame[column].tolist()):
         kinds.setdefault(value, True if isthing is None else bool(isthing.iloc[k]))
-    numeric = np.issubdtype(frame[column].dtype, np.number)
+    numeric = is_numeric_dtype(frame[column].dtype)  # numpy does not know pandas' text
     names: dict[Any, str] = {value: str(value) for value in kinds}
     if numeric and "category" in frame.columns:
         names = dict(zip(frame[column].tolist(), frame["category"].astype(str), strict=True))
