@@ -19,6 +19,7 @@ VERBS = {
     "label": ("label", "A QGIS project to draw labels in, or to correct a map's."),
     "sample": ("sample", "Stratified points to label, with a QGIS project to label them in."),
     "terrain": ("terrain", "How much of each category a map has."),
+    "count": ("count", "How many things of a map lie in each zone or cell of a grid."),
     "zones": ("zones", "What a map has in each polygon of a zone file."),
     "bundle": ("bundle", "Models on disk: look at one, make one, write one as ONNX."),
     "demo": ("demo", "Map the scene that comes with geoseg: the first map in a minute."),

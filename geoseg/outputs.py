@@ -17,6 +17,7 @@ from geoseg.engine.segmentmap import SegmentMap
 from geoseg.errors import InputError
 from geoseg.grid import Window
 from geoseg.legend import NODATA_CATEGORY
+from geoseg.outlines import Geometry, as_geometry, layer_type
 from geoseg.sharing import ORDER, companions, share
 
 if TYPE_CHECKING:
@@ -45,11 +46,13 @@ class PolygonOptions:
         simplify_m: tolerance in metres; 0 keeps every pixel corner.
         pixel_coords: polygons in pixels (x right, y down) where there is no CRS.
         threads: tiles that are traced at once.
+        geometry: what stands for a segment in vector files.
     """
 
     simplify_m: float = 0.0
     pixel_coords: bool = False
     threads: int = 1
+    geometry: Geometry = "polygon"
 
 
 def check_outputs(
@@ -199,15 +202,16 @@ def provenance_of(result: SegmentMap) -> dict[str, str]:
 def _write_polygons(
     result: SegmentMap, path: str, options: PolygonOptions, progress: Progress
 ) -> None:
-    from geoseg.export.vector import write_vector
+    from geoseg.export.vector import VectorOptions, write_vector
 
     write_vector(
-        polygon_batches(result, options, progress),
+        as_geometry(polygon_batches(result, options, progress), options.geometry),
         path,
         legend=result.legend,
         crs=None if result.geobox.crs is None else result.geobox.crs.to_wkt(),
         provenance=provenance_of(result),
         overwrite=True,
+        options=VectorOptions(geometry_type=layer_type(options.geometry)),
     )
 
 

@@ -37,6 +37,7 @@ from geoseg.models.segmenter import (
     Runtime,
     Segmenter,
 )
+from geoseg.outlines import Geometry
 
 if TYPE_CHECKING:
     from geoseg.scene.reader import Scene
@@ -294,6 +295,7 @@ class MapRequest:
         overwrite: replace outputs that exist, and drop unfinished work.
         pixel_coords: polygons in pixels where there is no CRS.
         simplify_m: tolerance of outlines in metres.
+        geometry: what stands for a segment in vector files: polygon, box or point.
         store: folder or URL where the job works; ``OUT.geoseg-job`` by default.
         keep: leave that folder.
         part: (i, n) to do only the i-th of n shares of the predicting.
@@ -305,6 +307,7 @@ class MapRequest:
     overwrite: bool = False
     pixel_coords: bool = False
     simplify_m: float = 0.0
+    geometry: Geometry = "polygon"
     store: str | None = None
     keep: bool = False
     part: tuple[int, int] | None = None
@@ -350,7 +353,11 @@ def map_scene(
         if request.part is not None:
             return report
         store.write_json("outputs.json", list(request.outputs))
-        polygons = PolygonOptions(simplify_m=request.simplify_m, pixel_coords=request.pixel_coords)
+        polygons = PolygonOptions(
+            simplify_m=request.simplify_m,
+            pixel_coords=request.pixel_coords,
+            geometry=request.geometry,
+        )
         write_map(result, scene, request.outputs, polygons, report, progress)
         report.finish()
         if request.report:

@@ -24,6 +24,7 @@ from geoseg.commands.options import (
     security,
 )
 from geoseg.commands.progress import progress_for
+from geoseg.outlines import KINDS
 
 if TYPE_CHECKING:
     from geoseg.pipeline import RunOptions
@@ -51,6 +52,12 @@ __all__ = ["command", "interruptible", "run_options_from"]
 @click.option("--fill-holes", type=float, default=0.0, metavar="M2", help="Fill smaller holes.")
 @click.option("--drop-small", is_flag=True, help="Small segments become nodata instead.")
 @click.option("--simplify", type=float, default=0.0, metavar="M", help="Tolerance of outlines.")
+@click.option(
+    "--geometry",
+    type=click.Choice(KINDS),
+    default="polygon",
+    help="What stands for a segment in vector files.",
+)
 @click.option("--blend", is_flag=True, help="Blend probabilities of neighbouring tiles.")
 @click.option(
     "--on-error",
@@ -87,13 +94,17 @@ def command(scenes: tuple[str, ...], model: str, outputs: tuple[str, ...], **opt
     geoseg map big.tif --model terrain --workers 4 --aoi district.gpkg -o map.gpkg
     """
     from geoseg.commands.summary import summary_text
+    from geoseg.errors import InputError
     from geoseg.pipeline import MapRequest, map_scene
 
+    if options["geometry"] != "polygon" and any(out.endswith(".qgz") for out in outputs):
+        raise InputError("--geometry: a project (.qgz) shows polygons: leave one of them out")
     request = MapRequest(
         outputs=outputs,
         overwrite=options["overwrite"],
         pixel_coords=options["pixel_coords"],
         simplify_m=options["simplify"],
+        geometry=options["geometry"],
         store=options["store"],
         keep=options["keep"],
         part=parse_part(options["part"]),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from geoseg.commands.progress import progress_for
+from geoseg.outlines import KINDS
 
 if TYPE_CHECKING:
     from geoseg.polygons import Labels
@@ -31,6 +32,9 @@ __all__ = ["command"]
     "--square", type=float, default=0.0, metavar="M", help="Straighten outlines by up to this."
 )
 @click.option("--max-vertices", type=int, metavar="N", help="Cut polygons that have more.")
+@click.option(
+    "--geometry", type=click.Choice(KINDS), default="polygon", help="What stands for a segment."
+)
 @click.option("--threads", type=int, default=2, metavar="N", help="Threads that trace.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 @click.option("--nodata", metavar="VALUE", help="Replaces the declared nodata; 'none': no nodata.")
@@ -51,7 +55,8 @@ def command(raster: str, output: str, **options: Any) -> None:
     """
     from geoseg.commands.map import interruptible
     from geoseg.export.target import check_output
-    from geoseg.export.vector import write_vector
+    from geoseg.export.vector import VectorOptions, write_vector
+    from geoseg.outlines import as_geometry, layer_type
     from geoseg.polygons import polygon_batches
     from geoseg.vectorize.stream import VectorizeOptions
 
@@ -77,11 +82,12 @@ def command(raster: str, output: str, **options: Any) -> None:
             done = count
 
         written = write_vector(
-            polygon_batches(labels, wanted, on_rows),
+            as_geometry(polygon_batches(labels, wanted, on_rows), options["geometry"]),
             output,
             legend=labels.attributes.legend,
             crs=labels.attributes.crs_wkt,
             overwrite=options["overwrite"],
+            options=VectorOptions(geometry_type=layer_type(options["geometry"])),
         )
     if not options["quiet"]:
         click.echo(f"{written} polygons in {output}")
