@@ -76,8 +76,9 @@ def test_centers(network: str, name: str, steps: int) -> None:
     channel = channels.index(np.where(ids > 0, category, channels.category_id[0]))
     targets = CenterTargets(*(torch.as_tensor(a)[None] for a in center_targets(ids, channel)))
     net = build(Architecture(name=network, encoder=TINY, bands=3, classes=len(channels)))
-    # one decoder for all learns its outputs in this few steps when they weigh about the same
-    weight = {"semantic": 3.0, "center": 0.2, "offset": 10.0} if one_decoder else {}
+    # long offsets come late in the one decoder for all: here they weigh as much as the rest
+    far = one_decoder and name == "fields"
+    weight = {"semantic": 3.0, "center": 0.2, "offset": 10.0} if far else {}
 
     def loss() -> torch.Tensor:
         losses = center_loss(split(net(x)), targets)
@@ -222,5 +223,5 @@ def test_the_loss_falls_with_queries(network: str) -> None:
     wanted = {"masks": target["masks"], "labels": target["labels"] - 1}
     options = TINY_QUERIES[network]
     net = build(Architecture(name=network, bands=3, classes=2, options=options))
-    losses = learn(net, lambda: query_loss(net, x, [wanted]), 20, 1e-3)
+    losses = learn(net, lambda: query_loss(net, x, [wanted]), 40, 1e-3)
     assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
