@@ -1,6 +1,6 @@
 """The weeds model on the validation place, through the tiled pipeline.
 
-python benchmarks/weeds_model.py DATA MODEL OUT
+python benchmarks/weeds_model.py DATA MODEL OUT [--symmetries 8]
 
 DATA holds potato_uav. The southern 30 % of the orthomosaic are mapped with ``geoseg map``
 at twice the pixel size and judged there: IoU of pixels; objects of weeds and crop as
@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("model")
     parser.add_argument("out", type=Path)
+    parser.add_argument("--symmetries", type=int, default=1)
     args = parser.parse_args()
     image = args.data / "potato_uav" / "ortho.tif"
     args.out.mkdir(parents=True, exist_ok=True)
@@ -68,7 +69,8 @@ def main() -> None:
     done = CliRunner().invoke(
         geoseg,
         ["map", str(image), "--model", args.model, "--gsd", str(GSD), "-b", "1,2,3",
-         "--aoi", ",".join(map(repr, bounds)), "-o", str(target), "--overwrite", "-q"],
+         "--aoi", ",".join(map(repr, bounds)), "-o", str(target), "--overwrite", "-q",
+         "--set", f"symmetries={args.symmetries}"],
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     with rasterio.open(target) as file:
