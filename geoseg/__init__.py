@@ -32,6 +32,7 @@ _WHERE = {
     "open_scenes": "geoseg.scene.opening",
     "plan": "geoseg.pipeline",
     "polygonize": "geoseg.polygons",
+    "progress_bar": "geoseg.commands.progress",
     "resampled": "geoseg.scene.regrid",
     "segment": "geoseg.pipeline",
     "stack": "geoseg.scene.stack",

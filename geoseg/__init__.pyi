@@ -1,5 +1,6 @@
 """Names of geoseg, for editors and type checkers; ``__init__.py`` loads them lazily."""
 
+from geoseg.commands.progress import progress_bar as progress_bar
 from geoseg.engine.plan import Plan as Plan
 from geoseg.engine.segmentmap import SegmentMap as SegmentMap
 from geoseg.errors import GeosegError as GeosegError

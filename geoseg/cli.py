@@ -54,6 +54,7 @@ class _Verbs(click.Group):
             return None
         module = import_module(f"geoseg.commands.{VERBS[cmd_name][0]}")
         command: click.Command = module.command
+        _keep_examples(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -69,6 +70,14 @@ class _Verbs(click.Group):
             ctx.exit(error.exit_code)
 
 
+def _keep_examples(command: click.Command) -> None:
+    r"""Leave the lines below ``\b`` as they are written; in a docstring it is two characters."""
+    command.help = (command.help or "").replace("\\b\n", "\b\n")
+    inner = command.commands.values() if isinstance(command, click.Group) else ()
+    for one in inner:
+        _keep_examples(one)
+
+
 @click.group(name="geoseg", cls=_Verbs)
 @click.version_option(__version__, prog_name="geoseg")
 def geoseg() -> None:
@@ -78,6 +87,9 @@ def geoseg() -> None:
     geoseg info scene.tif
     geoseg map scene.tif --model terrain -o terrain.gpkg -o terrain.tif
     """
+
+
+_keep_examples(geoseg)
 
 
 def main() -> None:

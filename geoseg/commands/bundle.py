@@ -17,14 +17,22 @@ __all__ = ["command"]
 
 @click.group()
 def command() -> None:
-    """A bundle is one folder or zip: weights.safetensors and model.json."""
+    r"""A bundle is one folder or zip: weights.safetensors and model.json.
+
+    \b
+    geoseg bundle info model.zip
+    """
 
 
 @command.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print card and architecture as JSON.")
 def info(path: Path, as_json: bool) -> None:
-    """Show the card of a bundle and check its weights."""
+    r"""Show the card of a bundle and check its weights.
+
+    \b
+    geoseg bundle info model.zip
+    """
     from geoseg.commands.models import describe
     from geoseg.models.deep.bundle import open_bundle
 
@@ -141,7 +149,11 @@ def _legend(text: str) -> Any:
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--overwrite", is_flag=True)
 def export(model: str, out: Path, overwrite: bool) -> None:
-    """Write MODEL (a name or bundle) as ONNX, also for the Deepness plugin of QGIS."""
+    r"""Write MODEL (a name or bundle) as ONNX, also for the Deepness plugin of QGIS.
+
+    \b
+    geoseg bundle export-onnx terrain terrain.onnx
+    """
     from geoseg.errors import ModelError
     from geoseg.models.catalogue import load_model
     from geoseg.models.deep.onnx import export_onnx

@@ -17,7 +17,11 @@ __all__ = ["command"]
 @click.option("--overwrite", is_flag=True, help="Replace what an earlier demo wrote.")
 @click.option("-q", "--quiet", is_flag=True, help="Only the summary.")
 def command(folder: str, overwrite: bool, quiet: bool) -> None:
-    """Map the Sentinel-2 scene that comes with geoseg: polygons, raster, picture, summary."""
+    r"""Map the Sentinel-2 scene that comes with geoseg: polygons, raster, picture, summary.
+
+    \b
+    geoseg demo -o demo
+    """
     from geoseg.commands.map import interruptible
     from geoseg.commands.summary import summary_text
     from geoseg.pipeline import MapRequest, map_scene

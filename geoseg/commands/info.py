@@ -38,7 +38,12 @@ def command(
     allow_vrt: bool,
     allow_network: bool,
 ) -> None:
-    """Print size, CRS, GSD, bands, nodata and valid share of SCENE, and which models fit it."""
+    r"""Print size, CRS, GSD, bands, nodata and valid share of SCENE, and which models fit it.
+
+    \b
+    geoseg info scene.tif
+    geoseg info B02.tif B03.tif B04.tif --stack --json
+    """
     from geoseg.scene.formats import Access
     from geoseg.scene.opening import SceneOptions, open_scenes, parse_nodata
     from geoseg.scene.summary import summarize, to_text

@@ -1,4 +1,4 @@
-"""Progress on stderr: a live bar on a terminal or in a notebook, plain lines elsewhere."""
+"""Progress on stderr: a live bar on a terminal, one in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-__all__ = ["LineProgress", "RichBar", "progress_for"]
+__all__ = ["LineProgress", "NotebookBar", "RichBar", "progress_bar", "progress_for"]
 
 LINE_EVERY_S = 10.0
+NOTEBOOK_EVERY_S = 0.25
 
 
 class RichBar:
@@ -105,6 +106,48 @@ class LineProgress:
         )
 
 
+class NotebookBar(LineProgress):
+    """A bar in the output of a notebook's cell; needs no widgets."""
+
+    def __init__(self) -> None:
+        from IPython.display import HTML, display
+
+        super().__init__()
+        self._html = HTML
+        self._place = display(HTML(""), display_id=True)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._show()
+
+    def start(self, stage: str, total_px: int, done_px: int = 0) -> None:
+        """A stage begins."""
+        self._stage, self._total, self._done, self._fresh = stage, total_px, done_px, 0
+        self._begun = time.monotonic()
+        self._show()
+
+    def advance(self, pixels: int) -> None:
+        """More pixels are done."""
+        self._done += pixels
+        self._fresh += pixels
+        if time.monotonic() - self._said > NOTEBOOK_EVERY_S:
+            self._show()
+
+    def _show(self) -> None:
+        from html import escape
+
+        self._said = time.monotonic()
+        rate = self._fresh / 1e6 / max(self._said - self._begun, 1e-9)
+        share = 100 * self._done / max(self._total, 1)
+        text = f"{escape(self._stage)}: {share:.0f} %, {rate:.2f} Mpx/s"
+        bar = f"<progress value='{share:.1f}' max='100' aria-label='{escape(self._stage)}'>"
+        self._place.update(self._html(f"{bar}</progress> {text}"))
+
+
 class _Quiet(LineProgress):
     def start(self, stage: str, total_px: int, done_px: int = 0) -> None:
         """Silence."""
@@ -117,4 +160,20 @@ def progress_for(quiet: bool) -> RichBar | LineProgress:
     """The one that suits stderr."""
     if quiet:
         return _Quiet()
+    if _in_notebook():
+        return NotebookBar()
     return RichBar() if sys.stderr.isatty() else LineProgress()
+
+
+def _in_notebook() -> bool:
+    """Whether a Jupyter kernel runs this process; its standard error is no terminal."""
+    kernel = sys.modules.get("ipykernel.zmqshell")
+    return kernel is not None and kernel.ZMQInteractiveShell.initialized()
+
+
+def progress_bar() -> RichBar | LineProgress:
+    """What shows progress where this runs: a bar on a terminal and in a notebook, else lines.
+
+    ``with geoseg.progress_bar() as bar: geoseg.segment(scene, "terrain", progress=bar)``
+    """
+    return progress_for(quiet=False)

@@ -59,7 +59,11 @@ def profile_folder() -> Path:
     "--profile", type=click.Path(path_type=Path), help="Folder of a QGIS profile; the default one."
 )
 def install(profile: Path | None) -> None:
-    """Put the plugin into a QGIS profile; an older one is replaced."""
+    r"""Put the plugin into a QGIS profile; an older one is replaced.
+
+    \b
+    geoseg qgis install
+    """
     folder = (profile or profile_folder()) / "python" / "plugins"
     target, fresh = folder / PLUGIN, folder / f".{PLUGIN}"
     try:
@@ -83,7 +87,11 @@ def install(profile: Path | None) -> None:
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A .zip.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 def write_zip(output: Path, overwrite: bool) -> None:
-    """Write the zip that QGIS installs and that the plugin repository takes."""
+    r"""Write the zip that QGIS installs and that the plugin repository takes.
+
+    \b
+    geoseg qgis zip -o geoseg_processing.zip
+    """
     if output.exists() and not overwrite:
         raise OutputError(f"{output}: exists already: use --overwrite or another name")
     part = output.with_name(f".{output.name}.part")
