@@ -54,6 +54,7 @@ class _Verbs(click.Group):
             return None
         module = import_module(f"geoseg.commands.{VERBS[cmd_name][0]}")
         command: click.Command = module.command
+        command.name = cmd_name
         _keep_examples(command)
         return command
 

@@ -101,6 +101,24 @@ def test_a_page_works_offline_without_a_word(tmp_path: Path, chrome: Browser) ->
     chrome.wait("view.k === 6 && document.getElementById('details').textContent.includes('water')")
     chrome.settle()
     chrome.picture(tmp_path / "close.png")
+    charts = chrome.value(
+        "[...document.querySelectorAll('#charts .bars')].map(n => n.getAttribute('aria-label'))"
+    )
+    assert [text.partition(".")[0] for text in charts] == [
+        "Polygons by size", "Polygons by confidence",
+    ]  # fmt: skip
+    for text in charts:  # each polygon is in one bar
+        counts = [int(part.rpartition(": ")[2].replace(",", "")) for part in text.split("; ")]
+        assert sum(counts) == len(page.polygons)
+    facts = chrome.value("document.getElementById('report').textContent")
+    assert "seconds12" in facts and "m </script><script>alert(2)</script>" in facts
+    # the button turns light to dark and back
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light = chrome.value(ground)
+    chrome.value("by('theme').click()")
+    assert chrome.value(ground) != light
+    chrome.value("by('theme').click()")
+    assert chrome.value(ground) == light
     # without its class the lake is the scene again
     at = """(() => {
         const one = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
@@ -125,6 +143,10 @@ def test_a_page_works_offline_without_a_word(tmp_path: Path, chrome: Browser) ->
     chrome.value("view.dirty = true")
     chrome.settle()
     chrome.picture(tmp_path / "dark.png")
+    chrome.value("for (const one of document.querySelectorAll('details')) one.open = true")
+    chrome.value("document.querySelector('#charts').scrollIntoView()")
+    chrome.picture(tmp_path / "charts.png")
+    chrome.value("document.querySelector('aside').scrollTop = 0")
     chrome.size(390, 844, mobile=True)
     chrome.settle()
     chrome.picture(tmp_path / "phone.png")

@@ -99,6 +99,57 @@ function buildLargest() {
   if (!found.length) make("li", "None.", list);
 }
 
+// How often values fall between marks; the numbers are in the text, too.
+function chart(title, values, marks, say) {
+  const counts = new Array(marks.length - 1).fill(0);
+  for (const value of values) {
+    if (value === null || value === undefined) continue;
+    let place = 0;
+    while (place < counts.length - 1 && value >= marks[place + 1]) place += 1;
+    counts[place] += 1;
+  }
+  const most = Math.max(...counts);
+  if (!most) return;
+  const figure = make("figure", undefined, by("charts"));
+  make("figcaption", title, figure);
+  const bars = make("div", undefined, figure);
+  bars.className = "bars";
+  bars.setAttribute("role", "img");
+  const words = counts.map((n, i) => `${say(marks[i])} to ${say(marks[i + 1])}: ${number(n)}`);
+  bars.setAttribute("aria-label", `${title}. ${words.join("; ")}`);
+  for (const [place, count] of counts.entries()) {
+    const bar = make("span", undefined, bars);
+    bar.style.height = `${(100 * count) / most}%`;
+    bar.title = words[place];
+  }
+  const ends = make("div", undefined, figure);
+  ends.className = "ends";
+  for (const end of [marks[0], marks.at(-1)]) make("span", say(end), ends);
+}
+
+function buildCharts() {
+  const sizes = table.area_m2 || table.pixels || [];
+  const unit = table.area_m2 ? " m²" : " px";
+  const known = sizes.filter((value) => value > 0);
+  if (known.length) {
+    const decade = (value) => Math.log10(value);
+    let low = Infinity;
+    let high = -Infinity;
+    for (const value of known) {
+      low = Math.min(low, value);
+      high = Math.max(high, value);
+    }
+    const first = Math.floor(2 * decade(low));
+    const last = Math.max(Math.floor(2 * decade(high)) + 1, first + 1);
+    const marks = Array.from({ length: last - first + 1 }, (_, i) => 10 ** ((first + i) / 2));
+    const say = (value) => `${Number(value.toPrecision(2)).toLocaleString("en")}${unit}`;
+    chart("Polygons by size", known, marks, say);
+  }
+  const tenths = Array.from({ length: 11 }, (_, i) => i / 10);
+  chart("Polygons by confidence", table.score || [], tenths, (value) => number(value, 1));
+  if (by("charts").children.length < 2) by("charts").remove();
+}
+
 function buildReport() {
   for (const [name, value] of Object.entries(data.report)) {
     make("dt", name, by("report"));
@@ -194,6 +245,7 @@ async function start() {
   reground();
   buildLegend();
   buildLargest();
+  buildCharts();
   buildReport();
   tools();
   hands();
