@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import configparser
 import json
+import shutil
 import subprocess
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+import rasterio.features
+import shapely
 from click.testing import CliRunner
 from test_export_raster import grid
 from test_qgis import SYSTEM_PYTHON, _qgis, qgis_environment  # noqa: F401
@@ -32,7 +36,7 @@ def process(folder: Path, runs: list[dict[str, Any]]) -> dict[str, Any]:
     environment = qgis_environment(folder)
     run = subprocess.run(
         [SYSTEM_PYTHON, script, folder, plugins], env=environment,
-        capture_output=True, text=True, check=False, timeout=280,
+        capture_output=True, text=True, check=False, timeout=500,
     )  # fmt: skip
     assert (folder / "answer.json").exists(), run.stderr
     answer: dict[str, Any] = json.loads((folder / "answer.json").read_text())
@@ -87,6 +91,121 @@ def test_algorithms_run_report_and_can_be_cancelled(tmp_path: Path) -> None:
     assert stopped["seconds"] < 25, stopped
     assert not list(tmp_path.glob("c.gpkg*"))
     assert answer["unloaded"]
+
+
+def labelled(folder: Path) -> None:
+    """Truth of the checks of ``a_scene``: as a raster, polygons, a second layer and points."""
+    with rasterio.open(folder / "scene.tif") as file:
+        band, profile, transform = file.read(1), file.profile, file.transform
+    shapes = rasterio.features.shapes(band, transform=transform)
+    found = [(shapely.geometry.shape(s), "dark" if v < 100 else "bright") for s, v in shapes]
+    frame = gpd.GeoDataFrame(
+        {"category": [name for _, name in found]}, geometry=[s for s, _ in found], crs=32721
+    )
+    frame.iloc[:1].to_file(folder / "labels.gpkg", layer="other")
+    frame.to_file(folder / "labels.gpkg", layer="drawn")
+    # GDAL writes GeoJSON in any CRS that it names
+    frame.to_file(folder / "scratch.json", driver="GeoJSON")
+    rows, cols = np.mgrid[5:200:20, 5:200:20]
+    xs, ys = transform @ (cols.ravel() + 0.5, rows.ravel() + 0.5)
+    names = np.where(band[rows, cols].ravel() < 100, "low", "high")
+    points = gpd.GeoDataFrame(
+        {"stratum": names, "seen": names}, geometry=gpd.points_from_xy(xs, ys), crs=32721
+    )
+    points.to_file(folder / "points.gpkg")
+    with rasterio.open(folder / "truth.tif", "w", **profile) as file:
+        file.write((band > 100).astype("uint8"), 1)
+
+
+TRAINING = {"STEPS": 2, "BATCH": 2, "SIZE": 64, "THREADS": 1, "ENCODER": "tu-mobilenetv3_small_050"}
+
+
+@pytest.mark.slow  # ten runs of the command line
+@pytest.mark.qgis
+@pytest.mark.usefixtures("_qgis")
+def test_train_evaluate_areas_batch_and_a_model(tmp_path: Path) -> None:
+    a_scene(tmp_path / "scene.tif", 200)
+    labelled(tmp_path)
+    scene = str(tmp_path / "scene.tif")
+    out = {
+        name: str(tmp_path / name)
+        for name in (
+            "a.gpkg",
+            "a.tif",
+            "m.zip",
+            "long.zip",
+            "e.json",
+            "t.csv",
+            "1.gpkg",
+            "2.gpkg",
+        )
+    }
+    drawn = f"{tmp_path / 'labels.gpkg'}|layername=drawn"
+    train = {"SCENES": [scene], "COLUMN": "category", **TRAINING}
+    runs: list[dict[str, Any]] = [
+        {"algorithm": "geoseg:classic",
+         "parameters": {"SCENE": scene, "POLYGONS": out["a.gpkg"], "CLASSES": out["a.tif"]}},
+        {"algorithm": "geoseg:train",
+         "parameters": {**train, "LABELS": [drawn], "BUNDLE": out["m.zip"]}},
+        {"algorithm": "geoseg:train", "cancel_at": "step ",
+         "parameters": {**train, "LABELS": [drawn], "STEPS": 100000, "BUNDLE": out["long.zip"]}},
+        {"algorithm": "geoseg:evaluate",
+         "parameters": {"MAP": out["a.gpkg"], "TRUTH": out["a.tif"], "FIGURES": out["e.json"]}},
+        {"algorithm": "geoseg:evaluate",
+         "parameters": {"MAP": "scratch", "TRUTH": drawn, "LIKE": scene, "COLUMN": "category"}},
+        {"algorithm": "geoseg:areas",
+         "parameters": {"MAP": out["a.tif"], "POINTS": str(tmp_path / "points.gpkg"),
+                        "REFERENCE": "seen", "TABLE": out["t.csv"]}},
+        {"algorithm": "geoseg:polygonize",
+         "rows": [{"RASTER": str(tmp_path / name), "POLYGONS": out[to]}
+                  for name, to in (("scene.tif", "1.gpkg"), ("truth.tif", "2.gpkg"))]},
+    ]  # fmt: skip
+    answer = process(tmp_path, runs)
+    _, trained, stopped, judged, scratch, areas, batch = answer["runs"]
+    for run in (trained, judged, scratch, areas):
+        assert run["error"] == "", run
+    assert trained["progress"][-1] == 100 and Path(out["m.zip"]).exists()
+    assert stopped["error"] == "" and not list(tmp_path.glob("long*")), stopped["log"]
+    assert json.loads(Path(out["e.json"]).read_text())["semantic"]["mean_iou"] == pytest.approx(1)
+    assert "mean_iou 1" in judged["results"]["PRINTED"]
+    assert "mean_iou 1 " in scratch["results"]["PRINTED"]
+    assert "overall accuracy 1.000" in areas["results"]["PRINTED"]
+    assert batch["written"] == [True, True]
+    widgets = {a["id"]: a["widgets"] for a in answer["algorithms"]}
+    assert set(widgets["geoseg:train"]) >= {"SCENES", "LABELS", "TASK", "BUNDLE"}
+    assert set(widgets) >= {"geoseg:train", "geoseg:evaluate", "geoseg:areas"}
+    assert answer["model"]
+    program = shutil.which("qgis_process.bin") or shutil.which("qgis_process")
+    if program is None:
+        pytest.skip("qgis_process is not installed: apt-get install qgis")
+    by_program(tmp_path, program)
+
+
+def by_program(folder: Path, program: str) -> None:
+    """An algorithm and the model, run by QGIS' own command line in its profile."""
+    environment = qgis_environment(folder)
+    profile = folder / "profile" / "profiles" / "default"
+    done = CliRunner().invoke(geoseg, ["qgis", "install", "--profile", str(profile)])
+    assert done.exit_code == 0, done.output
+
+    def call(*arguments: object) -> str:
+        run = subprocess.run(
+            [program, *map(str, arguments)], env=environment,
+            capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stdout + run.stderr
+        return run.stdout
+
+    call("plugins", "enable", "geoseg_processing")
+    assert "geoseg:train\tTrain a model" in call("list")
+    assert "SCENES: Scenes" in call("help", "geoseg:train")
+    scene, polygons = folder / "scene.tif", folder / "program.gpkg"
+    call("run", "geoseg:classic", f"--SCENE={scene}", f"--POLYGONS={polygons}")
+    assert len(gpd.read_file(polygons)) == 25
+    chained = folder / "chained.gpkg"
+    call("run", folder / "chain.model3", f"--scene={scene}",
+         f"--classic:classes={folder / 'c.tif'}", f"--polygons:polygons={chained}")  # fmt: skip
+    assert len(gpd.read_file(chained)) == 25
 
 
 def test_the_zip_is_what_the_plugin_repository_takes(tmp_path: Path) -> None:
