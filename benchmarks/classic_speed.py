@@ -1,12 +1,11 @@
 """How fast the classic methods are, beside scikit-learn and GDAL's own tools.
 
     python benchmarks/classic_speed.py kmeans SCENE.tif
-    python benchmarks/classic_speed.py memory SCENE.tif
     python benchmarks/classic_speed.py otsu SCENE.tif FOLDER --side 16384
 
-``kmeans`` and ``memory`` cluster all pixels of SCENE; ``otsu`` lays mirrored copies of a
-four-band SCENE beside each other, and maps water by a script of gdal_calc, scikit-image
-and gdal_polygonize, and by ``geoseg map``. Needs GNU time and, for ``otsu``, GDAL's scripts.
+``kmeans`` clusters all pixels of SCENE; ``otsu`` lays mirrored copies of a four-band SCENE
+beside each other, and maps water by a script of gdal_calc, scikit-image and gdal_polygonize,
+and by ``geoseg map``: for that it needs GNU time and GDAL's scripts.
 """
 
 from __future__ import annotations
@@ -25,45 +24,11 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 CORES = 2
 ROWS = 256
 ROUNDS = 3
-
-OWN = """
-import sys
-from geoseg.models.classic import parse
-from geoseg.pipeline import RunOptions, prepare
-from geoseg.engine.blocks import Job
-from geoseg.engine.report import NoProgress
-from geoseg.engine.run import SerialExecutor, fit
-from geoseg.engine.store import JobStore
-from geoseg.scene.opening import open_scene
-import resource, tempfile, time
-from geoseg.models.classic import clusters
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-start = time.perf_counter()
-prepared = prepare(open_scene(sys.argv[1], nodata=0), "kmeans:k=6", RunOptions(memory=256 << 20))
-job = Job(scene=prepared.scene, segmenter=prepared.segmenter, plan=prepared.plan,
-          store=JobStore(tempfile.mkdtemp()))
-fitted, _ = fit(prepared.segmenter, job, SerialExecutor(), NoProgress())
-"""
-THEIRS = """
-import sys, resource, time
-import numpy as np, rasterio
-from sklearn.cluster import KMeans
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-start = time.perf_counter()
-with rasterio.open(sys.argv[1]) as file:
-    pixels = file.read()
-columns = np.ascontiguousarray(pixels.reshape(len(pixels), -1).T[(pixels != 0).any(0).ravel()])
-del pixels
-KMeans(6, random_state=0).fit(columns.astype(np.float32))
-"""
-TOLD = """
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(time.perf_counter() - start, peak / 1024, (peak - before) / 1024)
-"""
 
 THRESHOLD = """
 import sys
@@ -139,17 +104,6 @@ def _spread(columns: Any, centres: Any) -> float:
     return float(squares.mean())
 
 
-def memory(path: Path) -> None:
-    """Whole processes, from the file: seconds and peak memory."""
-    for name, script in (("own, streamed", OWN), ("scikit-learn", THEIRS)):
-        for _ in range(2):  # the first may compile
-            out = subprocess.run([sys.executable, "-c", script + TOLD, str(path)], check=True,
-                                 capture_output=True, text=True)  # fmt: skip
-        seconds, peak, more = map(float, out.stdout.split())
-        print(f"  {name}: {seconds:.1f} s, peak {peak:.0f} MiB, of which {more:.0f} MiB beyond "
-              "what the imports take", flush=True)  # fmt: skip
-
-
 def mosaic(source: Path, target: Path, side: int) -> None:
     """Mirrored copies of a scene beside each other, so that no border shows."""
     import rasterio
@@ -168,16 +122,14 @@ def mosaic(source: Path, target: Path, side: int) -> None:
             out.write(both[:, rows[:, None], cols], window=window)
 
 
-def step(name: str, command: list[str]) -> tuple[float, float]:
-    """Seconds and peak MiB of a command."""
-    start = time.perf_counter()
-    done = subprocess.run(["/usr/bin/time", "-f", "%M", *command], check=True,
+def step(name: str, command: list[str]) -> NDArray[np.float64]:
+    """Seconds, processor seconds and peak MiB of a command."""
+    done = subprocess.run(["/usr/bin/time", "-f", "%e %U %S %M", *command], check=True,
                           capture_output=True, text=True)  # fmt: skip
-    seconds = time.perf_counter() - start
-    peak = float(done.stderr.split()[-1]) / 1024
-    print(f"  {name}: {seconds:.0f} s, peak {peak:.0f} MiB, load {os.getloadavg()[0]:.1f}",
-          flush=True)  # fmt: skip
-    return seconds, peak
+    seconds, user, system, peak = map(float, done.stderr.splitlines()[-1].split())
+    print(f"  {name}: {seconds:.0f} s, {user + system:.0f} s of processors, peak "
+          f"{peak / 1024:.0f} MiB, load {os.getloadavg()[0]:.1f}", flush=True)  # fmt: skip
+    return np.array([seconds, user + system, peak / 1024])
 
 
 def otsu(source: Path, folder: Path, side: int) -> None:
@@ -203,15 +155,15 @@ def otsu(source: Path, folder: Path, side: int) -> None:
         step("scikit-image threshold", [sys.executable, "-c", THRESHOLD, str(index), str(mask)]),
         step("gdal_polygonize", ["gdal_polygonize.py", str(mask), str(theirs), "water", "-q"]),
     ]  # fmt: skip
-    total = sum(seconds for seconds, _ in script)
-    peak = max(peak for _, peak in script)
-    print(f"  the script: {total:.0f} s, peak {peak:.0f} MiB; geoseg: {mine[0]:.0f} s, peak "
-          f"{mine[1]:.0f} MiB; ratio {total / mine[0]:.2f}")  # fmt: skip
+    seconds, busy, _ = np.sum(script, axis=0)
+    print(f"  the script: {seconds:.0f} s, {busy:.0f} s of processors, peak "
+          f"{np.max(script, axis=0)[2]:.0f} MiB; geoseg is {seconds / mine[0]:.1f} times as fast, "
+          f"with {mine[1] / busy:.2f} of the processor time")  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["kmeans", "memory", "otsu"])
+    parser.add_argument("what", choices=["kmeans", "otsu"])
     parser.add_argument("scene", type=Path)
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--side", type=int, default=16384)
@@ -221,7 +173,7 @@ def main() -> None:
             parser.error("otsu needs a folder to work in")
         otsu(chosen.scene, chosen.folder, chosen.side)
     else:
-        {"kmeans": kmeans, "memory": memory}[chosen.what](chosen.scene)
+        kmeans(chosen.scene)
 
 
 if __name__ == "__main__":
