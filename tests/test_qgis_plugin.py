@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from test_export_raster import grid
 from test_qgis import SYSTEM_PYTHON, _qgis, qgis_environment  # noqa: F401
 
+from geoseg import __version__ as geoseg_version
 from geoseg.cli import geoseg
 
 
@@ -225,4 +226,7 @@ def test_the_zip_is_what_the_plugin_repository_takes(tmp_path: Path) -> None:
               "repository", "tracker", "homepage", "icon", "hasProcessingProvider"}  # fmt: skip
     assert {name.lower() for name in wanted} <= set(metadata["general"])
     assert metadata["general"]["icon"] in files
+    assert metadata["general"]["version"] == geoseg_version
+    assert all(metadata["general"][key].startswith("https://") for key in
+               ("homepage", "repository", "tracker"))  # fmt: skip
     assert CliRunner().invoke(geoseg, ["qgis", "zip", "-o", str(path)]).exit_code == 2

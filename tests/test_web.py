@@ -139,7 +139,11 @@ def test_a_page_works_offline_without_a_word(tmp_path: Path, chrome: Browser) ->
     chrome.value("document.querySelector('#largest button').click()")
     chrome.value("by('swipe').value = 50; by('swipe').dispatchEvent(new Event('input'))")
     chrome.settle()
+    # without the button the page follows the system
+    chrome.value("delete document.documentElement.dataset.theme")
+    assert chrome.value(ground) == light
     chrome.dark(True)
+    assert chrome.value(ground) != light
     chrome.value("view.dirty = true")
     chrome.settle()
     chrome.picture(tmp_path / "dark.png")
