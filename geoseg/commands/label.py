@@ -182,10 +182,7 @@ def _project(
         EditLayer(output, "extent", "extent: all labelled inside", "Polygon", extent_qml()),
     ]
     hardest = frame.head(MARKED) if "rank" in frame.columns else frame.head(0)
-    marks = {
-        f"{row.rank}. {row.category}": tuple(map(float, row.geometry.buffer(_room(row)).bounds))
-        for row in hardest.itertuples()
-    }
+    marks = {f"{row.rank}. {row.category}": _around(row.geometry) for row in hardest.itertuples()}
     write_labelling_project(
         layers,
         output.with_suffix(".qgz"),
@@ -196,7 +193,8 @@ def _project(
     )
 
 
-def _room(row: Any) -> float:
-    """Some ground around a bookmarked polygon, in units of its CRS."""
-    xmin, ymin, xmax, ymax = row.geometry.bounds
-    return float(max(xmax - xmin, ymax - ymin)) / 2
+def _around(geometry: Any) -> tuple[float, float, float, float]:
+    """Bounds of a polygon with half its size of ground around it, in units of its CRS."""
+    xmin, ymin, xmax, ymax = map(float, geometry.bounds)
+    room = max(xmax - xmin, ymax - ymin) / 2
+    return xmin - room, ymin - room, xmax + room, ymax + room
