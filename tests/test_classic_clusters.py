@@ -16,7 +16,7 @@ from geoseg.grid import BlockGrid, TileGrid
 from geoseg.legend import Category, Legend
 from geoseg.models.classic import parse
 from geoseg.models.classic.clusters import KMeansPass, centres_plus_plus, lloyd
-from geoseg.models.classic.nearest import assign
+from geoseg.models.classic.nearest import accumulate, assign
 from geoseg.models.classic.objects import Labelled
 from geoseg.models.classic.sample import ValueSample
 
@@ -40,6 +40,32 @@ def test_samples_add_up_in_any_grouping(seed: int, pixels: int, cuts: list[int])
     distinct = len(np.unique(values, axis=1).T)
     assert whole.complete == (distinct <= 16)
     assert len(whole) == min(distinct, 16)
+
+
+@given(
+    st.integers(0, 2**32 - 1), st.integers(1, 700), st.integers(1, 6), st.integers(1, 5),
+    st.sampled_from(["uint8", "float32", "float64"]),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_runs_of_pixels_go_to_the_first_nearest_centre(
+    seed: int, pixels: int, classes: int, width: int, dtype: str
+) -> None:
+    rng = np.random.default_rng(seed)
+    # few values: centres that are equally near, and runs that lie in a narrow box
+    values = (rng.integers(0, 4, (width, pixels)) + 9 * (np.arange(pixels) // 300)).astype(dtype)
+    usable = rng.random(pixels) < rng.choice([0.0, 0.7, 1.0])
+    centres = rng.integers(0, 25, (classes, width)) / 2
+    squares = ((values[:, None].astype(float) - centres.T[:, :, None]) ** 2).sum(0)
+    assert (assign(values.astype(float), centres) == squares.argmin(0)).all()
+    if dtype != "uint8":
+        values[0, rng.random(pixels) < 0.1] = rng.choice([np.nan, np.inf])
+    sums, counts = np.ones((classes, width), np.int64), np.ones(classes, np.int64)
+    accumulate(values, usable, centres, np.zeros(width), np.ones(width), sums, counts)
+    kept = usable & np.isfinite(values).all(0)
+    nearest = squares.argmin(0)[kept]
+    assert (counts == 1 + np.bincount(nearest, minlength=classes)).all()
+    for feature, column in enumerate(values[:, kept]):
+        assert (sums[:, feature] == 1 + np.bincount(nearest, column, classes)).all()
 
 
 @pytest.mark.parametrize("name", ["naip", "parana"])
