@@ -5,6 +5,7 @@ Each names or holds other files; those that were not asked for are written besid
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -157,10 +158,16 @@ def _item(result: SegmentMap, scene: Scene, path: str, outputs: Sequence[str]) -
         geobox=result.geobox,
         legend=result.legend,
         provenance=provenance_of(result),
-        scene="" if source is None else source.as_posix(),
+        scene="" if source is None else _relative(source, path),
         model=_model_item(result, path),
     )
     write_item(item, path, overwrite=True)
+
+
+def _relative(file: Path, item: str) -> str:
+    """The file as the item names it: both can be moved together."""
+    folder = Path(item).resolve().parent
+    return Path(os.path.relpath(file.resolve(), folder)).as_posix()
 
 
 def _model_item(result: SegmentMap, path: str) -> str:
