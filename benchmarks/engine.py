@@ -1,0 +1,380 @@
+"""What the engine costs beyond its parts: time, processes, memory.
+
+    python benchmarks/engine.py overhead SCENE MODEL  # one process against its forward passes
+    python benchmarks/engine.py free                  # a segmenter that costs nothing
+    python benchmarks/engine.py processes SCENE MODEL # one process and two, a thread each
+    python benchmarks/engine.py memory                # peak by size, on a scene made of one file
+
+Each measured run is a process of its own; runs that are compared take turns. Start-up, imports
+and opening the model are printed beside, not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoseg.legend import Category, Legend
+from geoseg.models.segmenter import LabelTile, ModelCard, TileResult
+
+ROUNDS = 3
+BASE = 2048
+LEGEND = Legend(tuple(Category(i, f"class {i}", f"#{40 * i:02x}8040") for i in range(1, 7)), "six")
+
+
+@dataclass(frozen=True)
+class FreeSegmenter:
+    """The first band is the map already."""
+
+    join: None = None
+    card: ModelCard = field(
+        default=ModelCard(name="free", task="semantic", legend=LEGEND, tile_size=512, halo=0)
+    )
+
+    def predict(self, pixels: NDArray[Any], valid: NDArray[np.bool_]) -> list[TileResult]:
+        """See Segmenter."""
+        score = np.full(pixels.shape[2:], 200, np.uint8)
+        return [LabelTile(tile[0] // 40, score) for tile in pixels]
+
+    def for_scene(self, scene: Any) -> tuple[FreeSegmenter, list[str]]:
+        """See Segmenter."""
+        return self, []
+
+
+def land_cover(side: int) -> NDArray[np.uint8]:
+    """(3, side, side): the first band 40 times one of six smooth classes, the others noise."""
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng(1)
+    fields = [gaussian_filter(rng.standard_normal((side, side), np.float32), 12) for _ in range(6)]
+    labels = (np.argmax(fields, axis=0) + 1).astype(np.uint8) * 40
+    noise = rng.integers(0, 60, (2, side, side), np.uint8)
+    return np.concatenate([labels[None], noise + 90])
+
+
+def write_scene(path: Path, pixels: NDArray[np.uint8], compress: str) -> Path:
+    """A tiled GeoTIFF of 1 m pixels."""
+    import rasterio
+    from affine import Affine
+
+    profile = {
+        "driver": "GTiff", "width": pixels.shape[2], "height": pixels.shape[1],
+        "count": len(pixels), "dtype": "uint8", "crs": "EPSG:32633", "tiled": True,
+        "transform": Affine(1, 0, 5e5, 0, -1, 5.2e6), "compress": compress,
+        "blockxsize": 512, "blockysize": 512, "interleave": "pixel",
+    }  # fmt: skip
+    with rasterio.open(path, "w", **profile) as target:
+        target.write(pixels)
+    return path
+
+
+def repeat_scene(path: Path, source: Path, side: int) -> Path:
+    """A VRT of any size that shows one small file again and again."""
+    import rasterio
+
+    with rasterio.open(source) as opened:
+        size, count, wkt = opened.width, opened.count, opened.crs.to_wkt()
+        t = opened.transform
+    bands = []
+    for band in range(1, count + 1):
+        parts = "".join(
+            f"<SimpleSource><SourceFilename relativeToVRT='1'>{source.name}</SourceFilename>"
+            f"<SourceBand>{band}</SourceBand>"
+            f"<SourceProperties RasterXSize='{size}' RasterYSize='{size}' DataType='Byte' "
+            "BlockXSize='512' BlockYSize='512'/>"
+            f"<SrcRect xOff='0' yOff='0' xSize='{size}' ySize='{size}'/>"
+            f"<DstRect xOff='{col}' yOff='{row}' xSize='{size}' ySize='{size}'/></SimpleSource>"
+            for row in range(0, side, size)
+            for col in range(0, side, size)
+        )
+        bands.append(f"<VRTRasterBand dataType='Byte' band='{band}'>{parts}</VRTRasterBand>")
+    path.write_text(
+        f"<VRTDataset rasterXSize='{side}' rasterYSize='{side}'><SRS>{wkt}</SRS><GeoTransform>"
+        f"{t.c},{t.a},0,{t.f},0,{t.e}</GeoTransform>{''.join(bands)}</VRTDataset>"
+    )
+    return path
+
+
+def clock(work: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def outputs(folder: Path, number: int = 0) -> list[str]:
+    return [str(folder / f"map{number}.tif"), str(folder / f"map{number}.gpkg")]
+
+
+# in processes of their own
+
+
+def overhead_run(scene: str, model: str, folder: str, threads: int) -> dict[str, float]:
+    """Forward passes on tiles in memory, and the whole path, in turns."""
+    began = time.perf_counter()
+    import torch
+
+    import geoseg
+    from geoseg.models.deep.backends import forward_of
+    from geoseg.models.deep.inputs import to_inputs
+    from geoseg.pipeline import RunOptions, map_scene, prepare
+
+    imported = time.perf_counter()
+    options = RunOptions(threads=threads)
+    opened = geoseg.open_scene(scene)
+    prepared = prepare(opened, model, options)
+    segmenter: Any = prepared.segmenter
+    plan = prepared.plan
+    batches: list[torch.Tensor] = []
+    for block in plan.iter_blocks():
+        pixels, valid = opened.read(block.read, plan.bands)
+        for start in range(0, len(block.tiles), plan.pins.batch):
+            tiles = list(block.tiles)[start : start + plan.pins.batch]
+            cut = [tile.read.relative_to(block.read).slices for tile in tiles]
+            stacked = np.stack([pixels[(slice(None), *where)] for where in cut])
+            inside = np.stack([valid[where] for where in cut])
+            batches.append(to_inputs(stacked, inside, segmenter.card.normalization, "cpu"))
+    forward = forward_of(segmenter.network, segmenter.runtime, tuple(batches[0].shape))
+    with torch.inference_mode():
+        forward(batches[0])
+    loaded = time.perf_counter()
+
+    def bare() -> None:
+        with torch.inference_mode():
+            for batch in batches:
+                forward(batch)
+
+    passes, whole = [], []
+    for number in range(ROUNDS + 1):
+        spent = clock(bare)
+        took = clock(lambda n=number: map_scene(opened, model, outputs(Path(folder), n), options))
+        if number:
+            passes.append(spent)
+            whole.append(took)
+    return {
+        "import": imported - began,
+        "load": loaded - imported,
+        "tiles": sum(len(batch) for batch in batches),
+        "forward": statistics.median(passes),
+        "whole": statistics.median(whole),
+        "ratio": statistics.median(b / a for a, b in zip(passes, whole, strict=True)),
+    }
+
+
+def free_run(scene: str, folder: str) -> dict[str, float]:
+    """The whole engine, and each part alone on the same bytes, in turns."""
+    import geoseg
+    from geoseg.engine.plan import Plan
+    from geoseg.engine.segmentmap import SegmentMap
+    from geoseg.engine.store import MapLayout, create_map, open_map
+    from geoseg.outputs import polygon_batches
+    from geoseg.pipeline import RunOptions, map_scene, prepare, segment
+
+    geoseg.map_scene(scene, FreeSegmenter(), outputs(Path(folder)), RunOptions())  # warm
+    opened = geoseg.open_scene(scene)
+    plan: Plan = prepare(opened, FreeSegmenter(), RunOptions()).plan
+    result: SegmentMap = segment(opened, FreeSegmenter(), store=f"{folder}/kept")
+    blocks = list(plan.iter_blocks())
+    maps = [result.read(block.window) for block in blocks]
+
+    def read() -> None:
+        for block in blocks:
+            opened.read(block.read, plan.bands)
+
+    def store() -> None:
+        url = f"{folder}/store-{time.monotonic_ns()}"
+        layout = MapLayout(
+            shape=plan.shape,
+            block=plan.blocks.size,
+            chunk=plan.chunk,
+            names=("category_id", "score"),
+        )
+        create_map(url, layout, {})
+        group = open_map(url, {}, read_only=False)
+        for block, arrays in zip(blocks, maps, strict=True):
+            for name in ("category_id", "score"):
+                group[name][block.window.slices] = arrays[name]
+
+    def raster() -> None:
+        geoseg.write_raster(result, f"{folder}/alone.tif", overwrite=True)
+
+    def polygons() -> None:
+        geoseg.write_vector(
+            polygon_batches(result),
+            f"{folder}/alone.gpkg",
+            legend=result.legend,
+            crs=result.geobox.crs.to_wkt(),
+            overwrite=True,
+        )
+
+    rows: list[dict[str, float]] = []
+    for number in range(ROUNDS):
+        row = {work.__name__: clock(work) for work in (read, store, raster, polygons)}
+        files = outputs(Path(folder), number + 1)
+        row["whole"] = clock(lambda f=files: map_scene(opened, FreeSegmenter(), f, RunOptions()))
+        row["ratio"] = row["whole"] / (row["read"] + row["store"] + row["raster"] + row["polygons"])
+        rows.append(row)
+    return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+
+
+def mapped(scene: str, model: str, folder: str, workers: int) -> dict[str, float]:
+    """``segment`` alone with a thread per process; the cluster's start is not counted."""
+    from distributed import Client, LocalCluster
+
+    import geoseg
+    from geoseg.pipeline import segment
+
+    with (
+        LocalCluster(n_workers=workers, threads_per_worker=3, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        opened = geoseg.open_scene(scene)
+        times = [
+            clock(
+                lambda n=n: segment(
+                    opened, model, store=f"{folder}/{workers}-{n}", client=client, threads=1
+                )
+            )
+            for n in range(2)
+        ]
+    return {"seconds": times[-1]}  # the first opened the model in each worker
+
+
+def memory_run(scene: str, folder: str) -> dict[str, float]:
+    """The whole path with a segmenter that costs nothing; peak against the projection."""
+    import geoseg
+    from geoseg.pipeline import RunOptions, map_scene
+
+    opened = geoseg.open_scene(scene, allow_vrt=True)
+    took = time.perf_counter()
+    report = map_scene(opened, FreeSegmenter(), outputs(Path(folder)), RunOptions(memory=4 << 30))
+    took = time.perf_counter() - took
+    return {
+        "side": opened.shape[0],
+        "seconds": took,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "projected_mb": report.projected_bytes / 2**20,
+    }
+
+
+# tables
+
+
+def alone(mode: str, *arguments: str) -> dict[str, float]:
+    """A run in a process of its own."""
+    command = [sys.executable, __file__, "one", mode, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr)
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    print(f"{mode} {result}", file=sys.stderr)
+    return result
+
+
+def machine() -> str:
+    from importlib.metadata import version
+
+    with open("/proc/cpuinfo") as info:
+        model = next(line.split(":")[1].strip() for line in info if "model name" in line)
+    names = ("torch", "dask", "zarr", "rasterio", "numpy")
+    found = ", ".join(f"{name} {version(name)}" for name in names)
+    load = os.getloadavg()[0]
+    return (
+        f"{model}, {os.cpu_count()} cores, load {load:.1f} at the start, "
+        f"Python {platform.python_version()}, {found}"
+    )
+
+
+def overhead(scene: str, model: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        r = alone("overhead", scene, model, folder, str(os.cpu_count()))
+    print("| imports | opening | tiles | forward passes | end to end | ratio |")
+    print("|---|---|---|---|---|---|")
+    print(
+        f"| {r['import']:.1f} s | {r['load']:.1f} s | {r['tiles']:.0f} | {r['forward']:.2f} s | "
+        f"{r['whole']:.2f} s | {r['ratio']:.2f} |"
+    )
+
+
+def free(side: int = 4096) -> None:
+    print("| scene | reading | store | COG | polygons, GPKG | sum | whole engine | ratio |")
+    print("|---|---|---|---|---|---|---|---|")
+    for compress in ("deflate", "zstd"):
+        with tempfile.TemporaryDirectory() as folder:
+            scene = write_scene(Path(folder) / "scene.tif", land_cover(side), compress)
+            r = alone("free", str(scene), folder)
+        parts = [r[name] for name in ("read", "store", "raster", "polygons")]
+        cells = " | ".join(f"{seconds:.2f} s" for seconds in (*parts, sum(parts), r["whole"]))
+        print(f"| {side} px, {compress} | {cells} | {r['ratio']:.2f} |", flush=True)
+
+
+def processes(scene: str, model: str) -> None:
+    print("| one process | two processes | ratio |")
+    print("|---|---|---|")
+    ratios, times = [], []
+    for _ in range(ROUNDS):
+        with tempfile.TemporaryDirectory() as folder:
+            one, two = (alone("mapped", scene, model, folder, n)["seconds"] for n in ("1", "2"))
+        ratios.append(one / two)
+        times.append((one, two))
+    one, two = (statistics.median(t[i] for t in times) for i in (0, 1))
+    print(f"| {one:.1f} s | {two:.1f} s | {statistics.median(ratios):.2f} |")
+
+
+def memory(*sides: str) -> None:
+    print("| scene | seconds | peak | projected | share |")
+    print("|---|---|---|---|---|")
+    for side in map(int, sides or ("6144", "12288", "24576", "49152")):
+        with tempfile.TemporaryDirectory() as folder:
+            small = write_scene(Path(folder) / "small.tif", land_cover(BASE), "zstd")
+            scene = repeat_scene(Path(folder) / "scene.vrt", small, side)
+            r = alone("memory", str(scene), folder)
+        share = r["peak_mb"] / r["projected_mb"]
+        print(
+            f"| {side} px | {r['seconds']:.0f} s | {r['peak_mb']:.0f} MB | "
+            f"{r['projected_mb']:.0f} MB | {share:.2f} |",
+            flush=True,
+        )
+
+
+def one(mode: str, *arguments: str) -> None:
+    if mode == "overhead":
+        scene, model, folder, threads = arguments
+        result = overhead_run(scene, model, folder, int(threads))
+    elif mode == "mapped":
+        scene, model, folder, workers = arguments
+        result = mapped(scene, model, folder, int(workers))
+    else:
+        result = {"free": free_run, "memory": memory_run}[mode](*arguments)
+    print(json.dumps(result))
+
+
+def main() -> None:
+    modes: dict[str, Callable[..., None]] = {
+        "overhead": overhead, "free": free, "processes": processes, "memory": memory, "one": one,
+    }  # fmt: skip
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("mode", choices=modes)
+    parser.add_argument("arguments", nargs="*")
+    given = parser.parse_args()
+    if given.mode != "one":
+        print(machine(), end="\n\n")
+    modes[given.mode](*given.arguments)
+
+
+if __name__ == "__main__":
+    main()
