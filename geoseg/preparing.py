@@ -1,0 +1,183 @@
+"""A scene and a model held against each other, and the plan: before a pixel is predicted."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from geoseg import __version__
+from geoseg.engine.blocks import Mask
+from geoseg.engine.hold import describe_job
+from geoseg.engine.plan import Pins, Plan, PlanRequest, make_plan
+from geoseg.errors import InputError, ModelError
+from geoseg.models.segmenter import (
+    ArrayJoin,
+    Fittable,
+    Join,
+    ModelCard,
+    Pinnable,
+    Runtime,
+    Segmenter,
+)
+from geoseg.requests import RunOptions
+
+if TYPE_CHECKING:
+    from geoseg.scene.reader import Scene
+
+__all__ = ["Prepared", "joins_of", "prepare", "with_join"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A scene and a model that fit each other, and the plan. Nothing has been read but
+    headers and a sample.
+    """
+
+    scene: Scene
+    segmenter: Segmenter | Fittable
+    plan: Plan
+    area: Mask | None
+    joins: tuple[Join | ArrayJoin, ...]
+    warnings: tuple[str, ...]
+    options: RunOptions
+
+    @property
+    def card(self) -> ModelCard:
+        """The model's card, adapted to the scene."""
+        return self.segmenter.card
+
+    def identity(self) -> dict[str, Any]:
+        """What the result depends on; a resumed job must have the same."""
+        chosen = self.options
+        options = {
+            "area": None if chosen.area is None else repr(chosen.area),
+            "min_area_m2": chosen.min_area_m2,
+            "fill_holes_m2": chosen.fill_holes_m2,
+            "drop_small": chosen.drop_small,
+            "on_error": chosen.on_error,
+            "blend": chosen.blend,
+        }
+        fingerprint = self.scene.reader.fingerprint()
+        return describe_job(
+            __version__, fingerprint, self.card.to_dict(), self.plan.to_dict(), options
+        )
+
+
+def prepare(scene: Scene, model: Segmenter | Fittable | str, options: RunOptions) -> Prepared:
+    """Check that model and scene fit, and plan. Raises InputError's children."""
+    from geoseg.models.catalogue import card_of, choose_bands, load_model, match_bands
+
+    card = card_of(model) if isinstance(model, str) else None
+    if card is not None:
+        # what can't fit is said before a network is loaded
+        match_bands(card, choose_bands(card, scene, options.bands) if options.bands else scene)
+    segmenter = load_model(model) if isinstance(model, str) else model
+    if options.bands is not None:
+        scene = choose_bands(segmenter.card, scene, options.bands)
+    segmenter, warnings = segmenter.for_scene(scene)
+    indices, band_warnings = match_bands(segmenter.card, scene)
+    segmenter, pins = _pin(segmenter, options)
+    if isinstance(segmenter, Segmenter):
+        segmenter = with_join(segmenter, options)
+    region, area = scene.window, None
+    if options.area is not None:
+        region, area = options.area.window(scene.geobox), options.area
+    request = PlanRequest(
+        tile_size=options.tile_size,
+        halo=options.halo,
+        batch=options.batch,
+        block_tiles=options.block_tiles,
+        memory=options.memory,
+        region=region,
+        pins=pins,
+    )
+    planned = make_plan(scene, segmenter.card, indices, request)
+    joins = () if isinstance(segmenter, Fittable) else joins_of(segmenter, scene, options)
+    return Prepared(
+        scene=scene,
+        segmenter=segmenter,
+        plan=planned,
+        area=area,
+        joins=joins,
+        warnings=(*warnings, *band_warnings),
+        options=options,
+    )
+
+
+def _pin(segmenter: Segmenter | Fittable, options: RunOptions) -> tuple[Segmenter | Fittable, Pins]:
+    """What could change a bit of the result, fixed; threads share the machine's cores."""
+    if not isinstance(segmenter, Pinnable):
+        pins = Pins(backend="numpy", precision="exact", batch=options.batch or 4)
+        return segmenter, pins
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    wanted = Runtime(
+        device=options.device,
+        backend=options.backend,
+        precision=options.precision,
+        threads=options.threads or max((cores or 1) // max(options.workers, 1), 1),
+        batch=options.batch,
+    )
+    segmenter, chosen = segmenter.pinned(wanted)
+    pins = Pins(
+        device=chosen.device,
+        backend=chosen.backend,
+        precision=chosen.precision,
+        threads=chosen.threads or 1,
+        batch=chosen.batch or 4,
+    )
+    return segmenter, pins
+
+
+def joins_of(
+    segmenter: Segmenter, scene: Scene, options: RunOptions
+) -> tuple[Join | ArrayJoin, ...]:
+    """The segmenter's own join, then the merging of small segments where it is wanted."""
+    joins: list[Join | ArrayJoin] = [] if segmenter.join is None else [segmenter.join]
+    steps: tuple[tuple[float, Literal["enclosing", "nodata", "neighbour"]], ...] = (
+        (options.fill_holes_m2, "enclosing"),
+        (options.min_area_m2, "nodata" if options.drop_small else "neighbour"),
+    )
+    for area_m2, to in steps:
+        if area_m2 > 0:
+            from geoseg.stitch.sieve import SieveJoin
+
+            joins.append(SieveJoin(_area_px(scene, area_m2), to))
+    return tuple(joins)
+
+
+def _area_px(scene: Scene, area_m2: float) -> int:
+    """An area as a number of pixels, by the size of the pixel at the scene's centre."""
+    pixel = scene.pixel_area_m2(scene.window)
+    if pixel is None:
+        raise InputError(
+            f"{scene.name}: has no CRS, so {area_m2:g} m2 are no number of pixels: "
+            "give the CRS with --assume-crs"
+        )
+    return max(math.ceil(area_m2 / pixel), 1)
+
+
+def with_join(segmenter: Segmenter, options: RunOptions) -> Segmenter:
+    """Things are joined by overlap, blended classes by their probabilities."""
+    if segmenter.join is None and segmenter.card.task != "semantic":
+        from geoseg.stitch.labels import OverlapJoin
+
+        return _changed(segmenter, "join", OverlapJoin())
+    if options.blend:
+        from geoseg.stitch.blend import FeatherJoin
+
+        ids = tuple(category.id for category in segmenter.card.legend)
+        return _changed(_changed(segmenter, "with_probs", True), "join", FeatherJoin(ids))
+    return segmenter
+
+
+def _changed(segmenter: Segmenter, name: str, value: Any) -> Segmenter:
+    """The segmenter with one field replaced; raises ModelError where it has no such field."""
+    if not (is_dataclass(segmenter) and any(f.name == name for f in fields(segmenter))):
+        asked = "--blend" if name == "with_probs" else name
+        raise ModelError(
+            f"{segmenter.card.name} gives no probabilities per tile, {asked} can't be used with it"
+        )
+    changed: Segmenter = replace(segmenter, **{name: value})  # type: ignore[type-var]
+    return changed

@@ -1,0 +1,82 @@
+"""What a person may ask of a run: how it is done, and what is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from geoseg.outlines import Geometry
+
+__all__ = ["MapRequest", "RunOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a job is run. None leaves the choice to geoseg.
+
+    Attributes:
+        bands: scene bands in the model's order, by name or number from 1.
+        area: the area of interest (``scene.region.Region``); the whole scene by default.
+        tile_size, halo, batch: pixels and tiles; the model's own by default.
+        device, backend, precision, threads: pinned for the whole job.
+        workers: worker processes; 0: threads of this process; -1: this thread alone.
+        scheduler, client: a Dask scheduler's address, or a connected Client, to use instead.
+        resources: what a worker must offer, such as ``{"GPU": 1}``.
+        memory: bytes that each process may use; half of the machine's by default.
+        min_area_m2: segments below it are merged into a neighbour (or dropped).
+        on_error: ``fail``, or ``nodata`` for tiles that can't be read.
+        blend: feathered blending of probabilities instead of cropping to the core.
+    """
+
+    bands: Sequence[str] | None = None
+    area: Any = None
+    tile_size: int | None = None
+    halo: int | None = None
+    batch: int | None = None
+    block_tiles: int | None = None
+    device: str = "auto"
+    backend: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    workers: int = 0
+    scheduler: str | None = None
+    client: Any = None
+    security: Any = None
+    resources: Mapping[str, float] = field(default_factory=dict)
+    dashboard: str | None = None
+    memory: int | None = None
+    min_area_m2: float = 0.0
+    fill_holes_m2: float = 0.0
+    drop_small: bool = False
+    on_error: Literal["fail", "nodata"] = "fail"
+    blend: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapRequest:
+    """What ``map_scene`` writes, and how.
+
+    Attributes:
+        outputs: files to write; the extension is the format.
+        overwrite: replace outputs that exist, and drop unfinished work.
+        pixel_coords: polygons in pixels where there is no CRS.
+        simplify_m: tolerance of outlines in metres.
+        geometry: what stands for a segment in vector files: polygon, box or point.
+        store: folder or URL where the job works; ``OUT.geoseg-job`` by default.
+        keep: leave that folder.
+        part: (i, n) to do only the i-th of n shares of the predicting.
+        join: finish a job whose shares were done elsewhere.
+        report: file for the run report as JSON.
+    """
+
+    outputs: Sequence[str]
+    overwrite: bool = False
+    pixel_coords: bool = False
+    simplify_m: float = 0.0
+    geometry: Geometry = "polygon"
+    store: str | None = None
+    keep: bool = False
+    part: tuple[int, int] | None = None
+    join: bool = False
+    report: str | None = None
