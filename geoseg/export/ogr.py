@@ -45,6 +45,7 @@ _FAILURES = (
     GeometryError,
     pa.ArrowException,
 )
+_READ_ROWS = 4096
 _MAX_ZOOM = "14"
 """Of vector tiles: 9.5 m per pixel at the equator; viewers draw them larger from there on."""
 _LONGEST_EDGE_M = 1000.0
@@ -251,7 +252,9 @@ def count(path: Path, layer: str, table: Table) -> int:
         return table.rows if layer in names else 0
     named = layer if path.suffix.lower() == ".gpkg" else None
     try:
-        with pyogrio.open_arrow(path, layer=named, columns=[], use_pyarrow=True) as (_, batches):
+        # GDAL reads several batches ahead
+        reading = {"columns": [], "batch_size": _READ_ROWS, "use_pyarrow": True}
+        with pyogrio.open_arrow(path, layer=named, **reading) as (_, batches):
             return sum(_readable(batch) for batch in batches)
     except _FAILURES as error:
         raise OutputError(f"{path.name}: could not be read back: {error}") from error
