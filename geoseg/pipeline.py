@@ -26,19 +26,61 @@ from geoseg.engine.report import NoProgress, Progress, RunReport
 from geoseg.engine.run import ClusterExecutor, Executor, SerialExecutor, fit, run_job
 from geoseg.engine.segmentmap import SegmentMap
 from geoseg.engine.store import JobStore
+from geoseg.errors import InputError
 from geoseg.models.segmenter import Fittable, ModelCard, Segmenter
 from geoseg.preparing import Prepared, joins_of, prepare, with_join
 from geoseg.requests import MapRequest, RunOptions
 
 if TYPE_CHECKING:
+    from geoseg.engine.halo import HaloMeasure
     from geoseg.scene.reader import Scene
 
-__all__ = ["MapRequest", "Prepared", "RunOptions", "map_scene", "plan", "prepare", "run", "segment"]
+__all__ = [
+    "MapRequest",
+    "Prepared",
+    "RunOptions",
+    "halo_of",
+    "map_scene",
+    "measure_halo",
+    "plan",
+    "prepare",
+    "run",
+    "segment",
+]
 
 
 def plan(scene: Scene, model: Segmenter | Fittable | str, **options: Any) -> Plan:
     """What ``segment`` would do, without doing it; options are those of RunOptions."""
     return prepare(scene, model, RunOptions(**options)).plan
+
+
+def measure_halo(
+    scene: Scene,
+    model: Segmenter | Fittable | str,
+    *,
+    places: int = 16,
+    progress: Progress | None = None,
+    **options: Any,
+) -> HaloMeasure:
+    """How much halo a model needs on this scene; options are those of RunOptions.
+
+    See ``geoseg.engine.halo``. Raises InputError for methods that are fitted to a scene.
+    """
+    return halo_of(prepare(scene, model, RunOptions(**options)), places, progress)
+
+
+def halo_of(prepared: Prepared, places: int, progress: Progress | None = None) -> HaloMeasure:
+    """``measure_halo`` of a prepared job."""
+    from geoseg.engine import halo
+
+    if not isinstance(prepared.segmenter, Segmenter):
+        raise InputError(
+            f"{prepared.card.name}: a method that is fitted to the scene has the halo that it "
+            "needs: there is nothing to measure"
+        )
+    return halo.measure_halo(
+        prepared.scene, prepared.segmenter, prepared.plan, places=places, progress=progress
+    )
 
 
 def segment(
@@ -70,6 +112,11 @@ def run(
 ) -> tuple[SegmentMap, RunReport]:
     """Run, or go on with, a prepared job in its store; the map stays there."""
     identity = prepared.identity()
+    if part is not None and prepared.mask is not None:
+        raise InputError(
+            "--part: a job that --mask-with begins can't be shared out: make the mask first, "
+            "as a .tif, and give it with --mask"
+        )
     before = store.read_json("job.json")
     if before is not None:
         check_same_job(before["identity"], identity, store.url)
@@ -77,9 +124,14 @@ def run(
         prepared = replace(prepared, plan=Plan.from_dict(before["plan"]))
     else:
         store.write_json("job.json", {"identity": identity, "plan": prepared.plan.to_dict()})
+    if prepared.mask is not None:
+        scene, mask_seconds = _masked(prepared, prepared.mask, store, progress)
+        prepared = replace(prepared, scene=scene)
     with executor_for(prepared.options) as executor:
         job = _job(prepared, store, executor, progress)
         report = run_job(job, executor, progress, part=part)
+    if prepared.mask is not None:
+        report.add_seconds({f"mask: {stage}": s for stage, s in mask_seconds.items()})
     report.warnings += prepared.warnings
     card = job.segmenter.card
     report.class_names = {category.id: category.name for category in card.legend}
@@ -90,13 +142,25 @@ def run(
         legend=card.legend,
         task=card.task,
         georeferenced=prepared.scene.georeferenced,
-        provenance=_provenance(prepared, card),
+        provenance=_provenance(prepared, card, identity["options"]),
         counts=dict(report.counts),
         storage_options=store.storage_options,
     )
     if part is None:
         result.save_header()
     return result, report.finish()
+
+
+def _masked(
+    prepared: Prepared, mask: Prepared, store: JobStore, progress: Progress
+) -> tuple[Scene, dict[str, float]]:
+    """The scene without what the mask's model gives certain classes; seconds that it took."""
+    from geoseg.modelmask import masked_by
+
+    inner = JobStore(f"{store.url}/mask", store.storage_options)
+    found, report = run(mask, inner, progress)
+    scene = masked_by(prepared.scene, found, prepared.options.mask_classes)
+    return scene, report.stage_seconds
 
 
 def executor_for(options: RunOptions) -> AbstractContextManager[Executor]:
@@ -184,7 +248,7 @@ def map_scene(
     return report
 
 
-def _provenance(prepared: Prepared, card: ModelCard) -> dict[str, Any]:
+def _provenance(prepared: Prepared, card: ModelCard, options: dict[str, Any]) -> dict[str, Any]:
     return {
         "geoseg": __version__,
         "scene": prepared.scene.name,
@@ -192,5 +256,5 @@ def _provenance(prepared: Prepared, card: ModelCard) -> dict[str, Any]:
         "model_sha256": card.sha256,
         "model_licence": card.licence,
         "pins": json.loads(json.dumps(prepared.plan.to_dict()["pins"])),
-        "options": prepared.identity()["options"],
+        "options": options,
     }

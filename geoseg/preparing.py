@@ -32,7 +32,7 @@ __all__ = ["Prepared", "joins_of", "prepare", "with_join"]
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
     """A scene and a model that fit each other, and the plan. Nothing has been read but
-    headers and a sample.
+    headers and a sample. ``mask`` is run first, where another model masks the scene.
     """
 
     scene: Scene
@@ -42,6 +42,7 @@ class Prepared:
     joins: tuple[Join | ArrayJoin, ...]
     warnings: tuple[str, ...]
     options: RunOptions
+    mask: Prepared | None = None
 
     @property
     def card(self) -> ModelCard:
@@ -51,7 +52,7 @@ class Prepared:
     def identity(self) -> dict[str, Any]:
         """What the result depends on; a resumed job must have the same."""
         chosen = self.options
-        options = {
+        options: dict[str, Any] = {
             "area": None if chosen.area is None else repr(chosen.area),
             "min_area_m2": chosen.min_area_m2,
             "fill_holes_m2": chosen.fill_holes_m2,
@@ -59,6 +60,8 @@ class Prepared:
             "on_error": chosen.on_error,
             "blend": chosen.blend,
         }
+        if self.mask is not None:
+            options["mask"] = [list(chosen.mask_classes), self.mask.identity()]
         fingerprint = self.scene.reader.fingerprint()
         return describe_job(
             __version__, fingerprint, self.card.to_dict(), self.plan.to_dict(), options
@@ -69,6 +72,7 @@ def prepare(scene: Scene, model: Segmenter | Fittable | str, options: RunOptions
     """Check that model and scene fit, and plan. Raises InputError's children."""
     from geoseg.models.catalogue import card_of, choose_bands, load_model, match_bands
 
+    whole = scene
     card = card_of(model) if isinstance(model, str) else None
     if card is not None:
         # what can't fit is said before a network is loaded
@@ -95,6 +99,9 @@ def prepare(scene: Scene, model: Segmenter | Fittable | str, options: RunOptions
     )
     planned = make_plan(scene, segmenter.card, indices, request)
     joins = () if isinstance(segmenter, Fittable) else joins_of(segmenter, scene, options)
+    mask = _prepare_mask(whole, planned, options)
+    if mask is not None:
+        warnings = [*warnings, *(f"mask: {text}" for text in mask.warnings)]
     return Prepared(
         scene=scene,
         segmenter=segmenter,
@@ -103,6 +110,24 @@ def prepare(scene: Scene, model: Segmenter | Fittable | str, options: RunOptions
         joins=joins,
         warnings=(*warnings, *band_warnings),
         options=options,
+        mask=mask,
+    )
+
+
+def _prepare_mask(scene: Scene, planned: Plan, options: RunOptions) -> Prepared | None:
+    """The job that maps what is to be left out; None where no model masks the scene."""
+    if options.mask_with is None:
+        if options.mask_classes:
+            raise InputError("--mask-classes: name the model that gives them with --mask-with")
+        return None
+    from geoseg.modelmask import check_classes, mask_options, mask_scene
+    from geoseg.models.catalogue import load_model
+
+    model = options.mask_with
+    model = load_model(model) if isinstance(model, str) else model
+    check_classes(model.card, options.mask_classes)
+    return prepare(
+        mask_scene(scene, model.card), model, mask_options(options, planned, scene.geobox)
     )
 
 

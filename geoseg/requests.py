@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from geoseg.outlines import Geometry
+
+if TYPE_CHECKING:
+    from geoseg.models.segmenter import Fittable, Segmenter
 
 __all__ = ["MapRequest", "RunOptions"]
 
@@ -27,6 +30,8 @@ class RunOptions:
         min_area_m2: segments below it are merged into a neighbour (or dropped).
         on_error: ``fail``, or ``nodata`` for tiles that can't be read.
         blend: feathered blending of probabilities instead of cropping to the core.
+        mask_with: another model (as ``load_model`` takes it) that maps the scene first.
+        mask_classes: names of its classes; their pixels are not valid for the model.
     """
 
     bands: Sequence[str] | None = None
@@ -51,6 +56,8 @@ class RunOptions:
     drop_small: bool = False
     on_error: Literal["fail", "nodata"] = "fail"
     blend: bool = False
+    mask_with: Segmenter | Fittable | str | None = None
+    mask_classes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

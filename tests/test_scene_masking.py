@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from geoseg.errors import SceneError
 from geoseg.grid import Window
 from geoseg.scene.arrays import from_array
-from geoseg.scene.masking import ArrayMask, left_out, masked, open_mask
+from geoseg.scene.masked import left_out, masked
+from geoseg.scene.masking import ArrayMask, open_mask
 from geoseg.scene.opening import open_scene
 from geoseg.scene.regrid import resampled
 

@@ -58,6 +58,10 @@ __all__ = ["command", "interruptible", "run_options_from"]
     default="polygon",
     help="What stands for a segment in vector files.",
 )
+@click.option(
+    "--mask-with", metavar="MODEL", help="Leave out what another model gives --mask-classes."
+)
+@click.option("--mask-classes", metavar="LIST", help="Of --mask-with, e.g. cloud,shadow.")
 @click.option("--blend", is_flag=True, help="Blend probabilities of neighbouring tiles.")
 @click.option(
     "--on-error",
@@ -184,6 +188,8 @@ def run_options_from(options: dict[str, Any]) -> RunOptions:
         drop_small=options.get("drop_small", False),
         on_error=options.get("on_error", "fail"),
         blend=options.get("blend", False),
+        mask_with=options.get("mask_with"),
+        mask_classes=tuple(parse_bands(options.get("mask_classes")) or ()),
     )
 
 

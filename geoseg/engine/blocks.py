@@ -36,6 +36,7 @@ from geoseg.models.segmenter import (
     TileResult,
 )
 from geoseg.radiometry import score_level
+from geoseg.scene.reader import Explaining
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -143,7 +144,9 @@ def predict_block(job: Job, place: Place) -> dict[str, Any]:
         else:
             kept, frame = _crop(job, block, results, core_valid), {}
             stage = -1
-    details = {"lost_tiles": lost, "tiles": len(live)}
+    details: dict[str, Any] = {"lost_tiles": lost, "tiles": len(live)}
+    with clock.time("read"):
+        details |= _masked_pixels(job, block, lost, core_valid)
     return _keep(job, block, stage, (kept, frame), clock, details)
 
 
@@ -243,6 +246,27 @@ def _inside(job: Job, window: Window) -> NDArray[np.bool_]:
     if job.area is not None and inside.any():
         inside &= job.area.mask(window, job.scene.geobox)
     return inside
+
+
+def _masked_pixels(
+    job: Job, block: Block, lost: Sequence[Sequence[int]], valid: NDArray[np.bool_]
+) -> dict[str, Any]:
+    """Pixels of a block that masks took, by reason, and those with data before they did."""
+    if not isinstance(job.scene.reader, Explaining):
+        return {}
+    windows = [block.window]
+    if lost:
+        gone = [Window(*place) for place in lost]
+        windows = [tile.core for tile in block.tiles if tile.core not in gone]
+    counts: dict[str, int] = {}
+    for window in windows:
+        inside = _inside(job, window)
+        for reason, out in job.scene.reader.taken(window, job.plan.bands).items():
+            counts[reason] = counts.get(reason, 0) + int((out & inside).sum())
+    if not counts:
+        return {}
+    left = int((valid & _inside(job, block.window)).sum())
+    return {"masked": counts, "with_data": left + sum(counts.values())}
 
 
 def _mask_out(job: Job, window: Window, arrays: Arrays) -> Arrays:

@@ -40,6 +40,7 @@ class RunReport:
     """What a run did: seconds per stage, rates, memory against the projection, warnings.
 
     ``stage_seconds`` adds up over blocks and processes, so it can exceed ``wall_seconds``.
+    ``masked`` are pixels that masks took, by mask and reason, of ``with_data`` that had data.
     """
 
     scene: str
@@ -58,6 +59,8 @@ class RunReport:
     blocks_now: int = 0
     tiles: int = 0
     lost_tiles: list[list[int]] = field(default_factory=list)
+    masked: Counter[str] = field(default_factory=Counter)
+    with_data: int = 0
     warnings: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     pins: dict[str, Any] = field(default_factory=dict)
@@ -95,6 +98,9 @@ class RunReport:
                 self.area_m2[int(key)] = area
         self.tiles += record.get("tiles", 0)
         self.lost_tiles += record.get("lost_tiles", [])
+        for reason, count in record.get("masked", {}).items():
+            self.masked[reason] += count
+        self.with_data += record.get("with_data", 0)
         self.blocks += 1
 
     def add_seconds(self, seconds: Mapping[str, float]) -> None:
@@ -111,6 +117,10 @@ class RunReport:
     def mpx_per_s(self) -> float:
         """Scene pixels per wall second, in millions."""
         return self.pixels / 1e6 / max(self.wall_seconds, 1e-9)
+
+    def _share(self, count: int) -> float:
+        """Of the pixels that had data before masks took some."""
+        return count / max(self.with_data, 1)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -133,6 +143,10 @@ class RunReport:
             "blocks_in_this_run": self.blocks_now,
             "tiles": self.tiles,
             "lost_tiles": self.lost_tiles,
+            "masked": {
+                reason: {"pixels": count, "share": round(self._share(count), 6)}
+                for reason, count in self.masked.items()
+            },
             "pins": self.pins,
             "warnings": self.warnings,
             "outputs": self.outputs,
@@ -151,6 +165,13 @@ class RunReport:
             f"blocks   {self.blocks} ({self.blocks_now} in this run), {self.tiles} tiles",
             f"memory   peak {peak / 1e6:.0f} MB of {self.projected_bytes / 1e6:.0f} MB projected",
         ]
+        if self.masked:
+            masked = sum(self.masked.values())
+            by = ", ".join(
+                f"{reason} {count:,} ({self._share(count):.1%})"
+                for reason, count in self.masked.items()
+            )
+            lines.append(f"masked   {masked:,} px ({self._share(masked):.1%}): {by}")
         if self.lost_tiles:
             lines.append(f"lost     {len(self.lost_tiles)} tiles could not be read: nodata there")
         return "\n".join(lines)

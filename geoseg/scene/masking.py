@@ -1,13 +1,9 @@
-"""Pixels that a person wants left out: clouds and shadows, masks of any kind.
-
-A mask only ever takes pixels away: what the source calls invalid stays invalid. Masks are
-applied on the scene's own grid, before any resampling.
-"""
+"""What a mask can be: a quality band, a raster, polygons, another model's classes."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,6 +13,7 @@ from numpy.typing import NDArray
 
 from geoseg.errors import InputError, SceneError
 from geoseg.grid import Window
+from geoseg.scene.masked import MaskSource
 from geoseg.scene.reader import Reader, Scene
 
 if TYPE_CHECKING:
@@ -28,10 +25,7 @@ __all__ = [
     "ArrayMask",
     "BandMask",
     "LabelMask",
-    "MaskSource",
     "RegionMask",
-    "left_out",
-    "masked",
     "open_mask",
 ]
 
@@ -47,74 +41,6 @@ QA_PIXEL_BITS = {"defective": (0,), "cloud": (1, 2, 3), "shadow": (4,)}
 
 _SCL_NAMES = ("scl",)
 _QA_NAMES = ("qa_pixel", "pixel_qa", "qa")
-
-
-class MaskSource(Protocol):
-    """Says which pixels of the scene's grid are to be left out. Picklable."""
-
-    @property
-    def name(self) -> str:
-        """For the report: a file, a band, a model."""
-        ...
-
-    def reasons(self, window: Window) -> Mapping[str, BoolArray]:
-        """Per reason, (row, col): True where a pixel inside the grid is to be left out."""
-        ...
-
-    def fingerprint(self) -> Mapping[str, Any]:
-        """What tells it from another mask (JSON values)."""
-        ...
-
-
-def masked(scene: Scene, *masks: MaskSource) -> Scene:
-    """The scene without the pixels that the masks leave out."""
-    return replace(scene, reader=Masked(scene.reader, tuple(masks))) if masks else scene
-
-
-@dataclass(frozen=True, slots=True)
-class Masked:
-    """Another reader's pixels, valid only where no mask leaves them out."""
-
-    reader: Reader
-    masks: tuple[MaskSource, ...]
-
-    def read(self, window: Window, bands: Sequence[int]) -> tuple[NDArray[Any], BoolArray]:
-        """Pixels (band, row, col) and valid (row, col); raises BlockError."""
-        pixels, valid = self.reader.read(window, bands)
-        valid = valid.copy()
-        for mask in self.masks:
-            for out in mask.reasons(window).values():
-                valid &= ~out
-        return pixels, valid
-
-    def fingerprint(self) -> Mapping[str, Any]:
-        """The source's, and what the masks are."""
-        return {
-            "source": dict(self.reader.fingerprint()),
-            "masks": [dict(mask.fingerprint()) for mask in self.masks],
-        }
-
-    def left_out(self, window: Window, bands: Sequence[int]) -> dict[str, int]:
-        """Pixels per reason; one with several reasons counts for the first."""
-        _, valid = self.reader.read(window, bands)
-        counts = {"nodata": int((~valid).sum())}
-        for mask in self.masks:
-            for reason, out in mask.reasons(window).items():
-                taken = out & valid
-                counts[f"{mask.name}: {reason}"] = int(taken.sum())
-                valid = valid & ~taken
-        return counts
-
-
-def left_out(scene: Scene, window: Window, bands: Sequence[int] = (0,)) -> dict[str, int]:
-    """How many pixels of a window inside the scene are not mapped, by reason.
-
-    Counts add up over windows that partition the scene.
-    """
-    if isinstance(scene.reader, Masked):
-        return scene.reader.left_out(window, bands)
-    _, valid = scene.read(window, bands)
-    return {"nodata": int((~valid).sum())}
 
 
 @dataclass(frozen=True, slots=True)

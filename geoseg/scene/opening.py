@@ -14,10 +14,10 @@ from geoseg.errors import SceneError
 from geoseg.scene.arrays import from_array, from_xarray
 from geoseg.scene.formats import Access, is_remote
 from geoseg.scene.geotiff import open_file
-from geoseg.scene.masking import masked, open_mask
+from geoseg.scene.masked import masked, masked_at
+from geoseg.scene.masking import open_mask
 from geoseg.scene.mosaic import mosaic
 from geoseg.scene.reader import Scene
-from geoseg.scene.regrid import resampled
 from geoseg.scene.sentinel2 import is_safe, open_safe
 from geoseg.scene.stack import stack
 
@@ -99,10 +99,11 @@ def open_scenes(sources: Sequence[Any], options: SceneOptions) -> Scene:
         scene = mosaic(scenes)
     else:
         scene = stack(scenes, grid=options.grid) if len(scenes) != 1 else scenes[0]
-    if options.mask is not None:
-        scene = masked(scene, *open_mask(scene, options.mask))
-    if options.gsd_m is not None:
-        scene = resampled(scene, options.gsd_m)
+    masks = [] if options.mask is None else open_mask(scene, options.mask)
+    if options.gsd_m is None:
+        scene = masked(scene, *masks)
+    else:
+        scene = masked_at(scene, masks, options.gsd_m)
     return scene if options.bands is None else scene.select(options.bands)
 
 

@@ -67,6 +67,23 @@ class Decimating(Protocol):
         ...
 
 
+@runtime_checkable
+class Explaining(Protocol):
+    """A reader that knows which pixels masks left out."""
+
+    def taken(self, window: Window, bands: Sequence[int]) -> dict[str, BoolArray]:
+        """By mask and reason, (row, col): True where a pixel with data was left out for it.
+
+        No pixel has two reasons. Raises BlockError.
+        """
+        ...
+
+
+def taken_by_masks(reader: Reader, window: Window, bands: Sequence[int]) -> dict[str, BoolArray]:
+    """See ``Explaining``; empty where nothing masks."""
+    return reader.taken(window, bands) if isinstance(reader, Explaining) else {}
+
+
 def reflect_indices(start: int, stop: int, size: int) -> NDArray[np.intp]:
     """Indices start..stop-1 of an axis reflected at both ends without repeating the edge.
 
@@ -267,3 +284,6 @@ class _Selection:
 
     def fingerprint(self) -> Mapping[str, Any]:
         return self.reader.fingerprint()
+
+    def taken(self, window: Window, bands: Sequence[int]) -> dict[str, BoolArray]:
+        return taken_by_masks(self.reader, window, [self.indices[band] for band in bands])
