@@ -1,97 +1,87 @@
-"""Connected regions across blocks against SciPy on the whole."""
+"""Connected regions across blocks, from the lines at their borders, against SciPy on the whole."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
 from geoseg.grid import BlockGrid, TileGrid
-from geoseg.models.segmenter import LabelTile
-from geoseg.stitch.frame import join_in_memory
-from geoseg.stitch.regions import ConnectedJoin
-
-CROSS, SQUARE = (ndimage.generate_binary_structure(2, k) for k in (1, 2))
+from geoseg.stitch.components import label_regions, region_borders
+from geoseg.stitch.regions import border_lines, connected_groups, meetings
 
 
 @st.composite
 def labelled(draw):
     shape = draw(st.tuples(st.integers(1, 30), st.integers(1, 30)))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    category = rng.choice(3, shape, p=draw(st.sampled_from([(0.5, 0.4, 0.1), (0.3, 0.65, 0.05)])))
-    valid = rng.random(shape) >= draw(st.sampled_from([0, 0.03]))
+    label = rng.integers(0, draw(st.integers(1, 4)), shape)
+    inside = rng.random(shape) >= draw(st.sampled_from([0, 0.03, 0.3]))
     tiles = TileGrid(shape, draw(st.integers(1, 14)))
-    return category.astype(np.uint8), valid, BlockGrid(tiles, draw(st.integers(1, 3)))
+    return label, inside, BlockGrid(tiles, draw(st.integers(1, 3)))
 
 
-def joined(join, category, valid, grid):
-    def results(block):
-        return [
-            (tile, LabelTile(part := category[tile.core.slices], np.full(part.shape, 7, np.uint8)))
-            for tile in block.tiles
-        ]
-
-    return join_in_memory(grid, join, results, valid)
-
-
-@settings(max_examples=80, deadline=None)
-@given(labelled(), st.sampled_from([4, 8]))
-def test_hysteresis_keeps_what_holds_a_strong_pixel(scene, connectivity):
-    category, valid, grid = scene
-    join = ConnectedJoin(
-        together=((1, 2),), connectivity=connectivity, need=2, becomes=1, otherwise=0
-    )
-    found = joined(join, category, valid, grid)["category_id"]
-    part, _ = ndimage.label((category > 0) & valid, SQUARE if connectivity == 8 else CROSS)
-    strong = np.unique(part[(category == 2) & valid])
-    expected = np.where(valid, np.isin(part, strong[strong > 0]), 255)
-    np.testing.assert_array_equal(found, expected)
-
-
-@settings(max_examples=80, deadline=None)
-@given(labelled(), st.sampled_from([4, 8]), st.booleans())
-def test_regions_are_numbered_as_on_the_whole(scene, connectivity, closed):
-    category, valid, grid = scene
-    join = ConnectedJoin(
-        together=((0,), (1,)), connectivity=connectivity, closed=closed, otherwise=9, numbered=True
-    )
-    out = joined(join, category, valid, grid)
-    expected = np.zeros(category.shape, int)
+def whole(label, inside):
+    """Regions in raster order of their first pixel."""
     parts = []
-    void = np.pad(~valid, 1, constant_values=True)
-    beside_void = ndimage.binary_dilation(void, CROSS)[1:-1, 1:-1]
-    for kind in (0, 1):
-        structure = SQUARE if connectivity == 8 else CROSS
-        part, n = ndimage.label((category == kind) & valid, structure)
-        parts += [part == k for k in range(1, n + 1)]
-    parts = [p for p in parts if not (closed and (p & beside_void).any())]
+    for value in np.unique(label):
+        part, count = ndimage.label((label == value) & inside)
+        parts += [part == k for k in range(1, count + 1)]
+    out = np.zeros(label.shape, int)
     for number, part in enumerate(sorted(parts, key=lambda p: np.flatnonzero(p)[0]), 1):
-        expected[part] = number
-    np.testing.assert_array_equal(out["instance_id"], expected)
-    dropped = valid & (category < 2) & (expected == 0)
-    assert (out["category_id"][dropped] == 9).all()
-    kept = valid & ~dropped
-    assert (out["category_id"][kept] == category[kept]).all()
+        out[part] = number
+    return out
 
 
-def test_a_snake_through_all_blocks_is_one_region():
-    category = np.zeros((60, 60), np.uint8)
-    category[::4] = 1
-    category[0:56, -1] = 1
-    category[2::8, 0] = 1
-    join = ConnectedJoin(together=((1,),), numbered=True)
-    grid = BlockGrid(TileGrid((60, 60), 7), 1)
-    ids = joined(join, category, np.ones((60, 60), bool), grid)["instance_id"]
-    part, n = ndimage.label(category == 1, CROSS)
-    np.testing.assert_array_equal(ids > 0, part > 0)
-    assert ids.max() == n
+@settings(max_examples=80, deadline=None)
+@given(labelled())
+def test_regions_of_one_array(scene):
+    label, inside, _ = scene
+    region, pixels, first = label_regions(label, inside)
+    expected = whole(label, inside)
+    np.testing.assert_array_equal(region, expected)
+    assert pixels.tolist() == np.bincount(expected.ravel())[1:].tolist()
+    assert (region.ravel()[first] == np.arange(1, len(first) + 1)).all()
+    every = np.ones(len(first) + 1, bool)
+    shared = {(a, b): n for a, b, n in zip(*region_borders(region, every))}
+    counted: dict[tuple[int, int], int] = {}
+    pairs = [(region[1:], region[:-1]), (region[:, 1:], region[:, :-1])]
+    for one, two in pairs:
+        for a, b in zip(one.ravel().tolist(), two.ravel().tolist()):
+            if a != b:
+                key = (min(a, b), max(a, b))
+                counted[key] = counted.get(key, 0) + 1
+    assert shared == counted
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1)])
-def test_thin_scenes(shape):
-    category = np.ones(shape, np.uint8)
-    join = ConnectedJoin(together=((1,),), numbered=True)
-    grid = BlockGrid(TileGrid(shape, 3), 2)
-    assert (joined(join, category, category > 0, grid)["instance_id"] == 1).all()
+@settings(max_examples=120, deadline=None)
+@given(labelled())
+def test_regions_over_blocks_are_those_of_the_whole(scene):
+    label, inside, grid = scene
+    frames, placed = [], []
+    for block in grid:
+        own = block.window.slices
+        region, _, first = label_regions(label[own], inside[own])
+        frames.append((block, border_lines(region) | border_lines(label[own], "label_")))
+        frames[-1][1]["first"] = first
+        placed.append(region)
+    links, bare, count = [], [], 0
+    for met in meetings(frames, ("", "label_")):
+        x, y = met.values["label_"].T
+        links.append(met.pairs[(x == y) & (met.pairs > 0).all(1)])
+        bare.append(met.bare)
+        count = met.base
+    group = connected_groups(links, count)
+    found = np.zeros(label.shape, int)
+    base = 0
+    for (block, frame), region in zip(frames, placed):
+        number = np.concatenate([[0], group[base : base + len(frame["first"])] + 1])
+        found[block.window.slices] = number[region]
+        base += len(frame["first"])
+    expected = whole(label, inside)
+    pairs = np.unique(np.stack([expected.ravel(), found.ravel()]), axis=1)
+    assert len(np.unique(pairs[0])) == len(np.unique(pairs[1])) == pairs.shape[1]
+    edge = np.unique(np.concatenate([found[0], found[-1], found[:, 0], found[:, -1]]))
+    bare_groups = np.unique(group[np.concatenate(bare) - 1] + 1) if count else []
+    assert edge[edge > 0].tolist() == list(bare_groups)

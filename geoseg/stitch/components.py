@@ -1,4 +1,4 @@
-"""Connected regions of equal labels inside one array, and how regions touch."""
+"""Connected regions of equal labels inside one array, and the borders between them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["facing", "label_regions", "region_borders"]
+__all__ = ["label_regions", "region_borders", "summed_pairs"]
 
 
 def label_regions(
-    labels: NDArray[Any], inside: NDArray[np.bool_], connectivity: int = 4
+    labels: NDArray[Any], inside: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
-    """(region, pixels, first): regions of equal labels, numbered from 1 in raster order.
+    """(region, pixels, first): 4-connected regions of equal labels, numbered from 1 in raster order.
 
     ``labels`` (row, col) integers; ``inside`` False: region 0. ``pixels`` and ``first`` (the
     flat index of the first pixel) have one entry per region, that of region 1 at 0.
@@ -23,7 +23,7 @@ def label_regions(
     array([[1, 1, 2],
            [3, 1, 1]], dtype=int32)
     """
-    return _label(np.ascontiguousarray(labels), np.ascontiguousarray(inside), connectivity == 8)
+    return _label(np.ascontiguousarray(labels), np.ascontiguousarray(inside))
 
 
 def region_borders(
@@ -52,16 +52,6 @@ def summed_pairs(
     return low[starts], high[starts], np.add.reduceat(edges, starts)
 
 
-def facing(
-    a: NDArray[Any], b: NDArray[Any], connectivity: int = 4
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Places in two facing lines of pixels that touch: straight, and diagonally for 8."""
-    n = np.arange(len(a))
-    if connectivity == 4:
-        return n, n
-    return np.concatenate([n, n[:-1], n[1:]]), np.concatenate([n, n[1:], n[:-1]])
-
-
 @njit(cache=True, nogil=True)
 def _root(parent: Any, node: int) -> int:  # pragma: no cover - compiled
     while parent[node] != node:
@@ -81,7 +71,7 @@ def _union(parent: Any, a: int, b: int) -> int:  # pragma: no cover - compiled
 
 
 @njit(cache=True, nogil=True)
-def _label(labels: Any, inside: Any, eight: bool) -> Any:  # pragma: no cover - compiled
+def _label(labels: Any, inside: Any) -> Any:  # pragma: no cover - compiled
     rows, cols = labels.shape
     region = np.zeros((rows, cols), np.int32)
     count = 0
@@ -102,20 +92,10 @@ def _label(labels: Any, inside: Any, eight: bool) -> Any:  # pragma: no cover - 
             own = 0
             if col > 0 and inside[row, col - 1] and labels[row, col - 1] == value:
                 own = region[row, col - 1]
-            if row > 0:
-                if inside[row - 1, col] and labels[row - 1, col] == value:
-                    up = region[row - 1, col]
-                    own = up if own == 0 else _union(parent, own, up)
-                if own == 0:
-                    used += 1
-                    parent[used] = used
-                    own = used
-                if eight:
-                    for step in (-1, 1):
-                        k = col + step
-                        if 0 <= k < cols and inside[row - 1, k] and labels[row - 1, k] == value:
-                            own = _union(parent, own, region[row - 1, k])
-            elif own == 0:
+            if row > 0 and inside[row - 1, col] and labels[row - 1, col] == value:
+                up = region[row - 1, col]
+                own = up if own == 0 else _union(parent, own, up)
+            if own == 0:
                 used += 1
                 parent[used] = used
                 own = used

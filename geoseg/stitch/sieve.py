@@ -125,7 +125,7 @@ class SieveJoin:
     ) -> Mapping[int, Arrays]:
         """See Join. Holds what was shipped of all blocks, and the lines of two rows."""
         links, borders, bare, rows, spans = [], [], [], [], []
-        for met in meetings(frames, 4, ("", "label_", "void_")):
+        for met in meetings(frames, ("", "label_", "void_")):
             void = met.values["void_"].astype(bool)
             bare += [met.bare, met.pairs[void.any(1)].max(1, initial=0)]
             here, (x, y) = met.pairs[~void.any(1)], met.values["label_"][~void.any(1)].T
