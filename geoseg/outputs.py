@@ -68,6 +68,11 @@ def check_outputs(
     for path in outputs:
         if kind_of(path) == "item" and scene.geobox.crs is None:
             raise InputError(f"{path}: a STAC item needs a CRS: give it with --assume-crs")
+        if Path(path).suffix.lower() == ".geojson" and scene.geobox.crs is None:
+            raise InputError(
+                f"{path}: GeoJSON is in WGS 84, but {scene.name} has no CRS: write .gpkg, .fgb or "
+                ".parquet, or give the CRS with --assume-crs"
+            )
         if kind_of(path) == "vector" and not pixel_coords:
             if not scene.georeferenced:
                 raise InputError(

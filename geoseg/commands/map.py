@@ -96,7 +96,12 @@ def command(scenes: tuple[str, ...], model: str, outputs: tuple[str, ...], **opt
     geoseg map scene.tif --model terrain -o terrain.gpkg -o terrain.tif
     geoseg map field.tif --model otsu:exg -o plants.gpkg --min-area 0.01
     geoseg map big.tif --model terrain --workers 4 --aoi district.gpkg -o map.gpkg
+    geoseg map scenes/ --model terrain -o 'maps/{scene}.gpkg'
+
+    A folder, or several files, are mapped one by one where outputs hold {scene}; what fails
+    is listed and the rest kept.
     """
+    from geoseg.commands.folder import is_folder
     from geoseg.commands.summary import summary_text
     from geoseg.errors import InputError
     from geoseg.pipeline import MapRequest, map_scene
@@ -121,6 +126,11 @@ def command(scenes: tuple[str, ...], model: str, outputs: tuple[str, ...], **opt
 
         overwrite = options["overwrite"]
         check_explain(model, options["explain"], overwrite=overwrite, kinds=(".png", ".svg"))
+    if is_folder(scenes, outputs, options):
+        from geoseg.commands.folder import map_many
+
+        map_many(scenes, model, request, run, options)
+        return
     with interruptible(), progress_for(options["quiet"]) as progress:
         from geoseg.commands.options import open_scene_as
 

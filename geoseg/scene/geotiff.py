@@ -159,7 +159,9 @@ class FileReader:
 
                 valid &= measured(pixels, bands, self.layout.nodata, read_band)
         except (RasterioError, MemoryError) as error:
-            cause = error.__cause__ or error
+            cause = str(error.__cause__ or error)
+            # GDAL's own errors can't be sent from worker to scheduler, so their text goes alone
+            error.__cause__ = error.__context__ = None
             raise BlockError(
                 f"{self.source.path}: can't read rows {int(where.row_off)} to "
                 f"{int(where.row_off + where.height)}, columns {int(where.col_off)} to "
