@@ -27,6 +27,7 @@ _WHERE = {
     "from_array": "geoseg.scene.arrays",
     "load_model": "geoseg.models.catalogue",
     "map_scene": "geoseg.pipeline",
+    "measure_halo": "geoseg.pipeline",
     "mosaic": "geoseg.scene.mosaic",
     "open_scene": "geoseg.scene.opening",
     "open_scenes": "geoseg.scene.opening",

@@ -16,6 +16,7 @@ from geoseg.outputs import write_raster as write_raster
 from geoseg.pipeline import MapRequest as MapRequest
 from geoseg.pipeline import RunOptions as RunOptions
 from geoseg.pipeline import map_scene as map_scene
+from geoseg.pipeline import measure_halo as measure_halo
 from geoseg.pipeline import plan as plan
 from geoseg.pipeline import segment as segment
 from geoseg.polygons import polygonize as polygonize

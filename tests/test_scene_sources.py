@@ -213,6 +213,22 @@ def test_what_is_no_item_is_refused(tmp_path: Path) -> None:
 # arrays
 
 
+def test_a_masked_array_keeps_its_mask() -> None:
+    pixels = np.ma.masked_array(noise(2, 30, 40), np.zeros((2, 30, 40), bool))
+    pixels.mask[1, :10] = True
+    given = np.ones((30, 40), bool)
+    given[:, :5] = False
+    window = Window(0, 0, 30, 40)
+    seen, valid = from_array(pixels, valid=given).read(window, (0,))
+    assert not np.ma.isMaskedArray(seen) and np.array_equal(seen, pixels.data[:1])
+    assert not valid[:10].any() and not valid[:, :5].any() and valid[10:, 5:].all()
+    prints = [
+        from_array(p, valid=v).reader.fingerprint()
+        for p, v in ((pixels, None), (pixels.data, given), (pixels.data, None))
+    ]
+    assert prints[0] != prints[1] != prints[2] != prints[0]
+
+
 def test_an_array_is_a_scene() -> None:
     pixels = noise(3, 20, 30)
     pixels[:, 3, 4] = 0

@@ -67,6 +67,8 @@ class ArrayReader:
         what: dict[str, Any] = {"shape": list(self.array.shape), "dtype": str(self.array.dtype)}
         if isinstance(self.array, np.ndarray):
             what["sha256"] = hashlib.sha256(self.array.tobytes()).hexdigest()
+            if self.valid is not None:
+                what["valid"] = hashlib.sha256(self.valid.tobytes()).hexdigest()
         else:
             what["name"] = str(self.array.name)
         return what
@@ -84,8 +86,8 @@ def from_array(
     """An array (band, row, col) or (row, col) as a scene.
 
     ``transform`` is the affine from (col, row) to coordinates; without it coordinates are
-    pixels. ``valid`` (row, col): False where a pixel may not be used, besides ``nodata`` and
-    NaN. Raises SceneError where the shapes don't fit.
+    pixels. ``valid`` (row, col): False where a pixel may not be used, besides ``nodata``, NaN
+    and what a masked array masks in any band. Raises SceneError where the shapes don't fit.
     """
     from affine import Affine
     from odc.geo.geobox import GeoBox
@@ -99,6 +101,10 @@ def from_array(
         )
     if valid is not None and valid.shape != array.shape[1:]:
         raise SceneError(f"valid has shape {valid.shape}, the array {array.shape[1:]}")
+    if np.ma.isMaskedArray(array):
+        seen: BoolArray = np.logical_not(np.ma.getmaskarray(array).any(axis=0))
+        valid = seen if valid is None else seen & valid
+        array = np.ma.getdata(array)
     names = list(bands) if bands is not None else [str(i + 1) for i in range(len(array))]
     if len(names) != len(array):
         raise SceneError(f"{len(names)} band names for {len(array)} bands: give one per band")
