@@ -372,14 +372,17 @@ def _outcome(future: Future) -> Outcome | Exception:
         if future.status == "finished":
             return future.result(timeout=30)
         error = future.exception(timeout=30)
-    except (CancelledError, OSError) as gone:  # TimeoutError is one
+    # a result may be lost, and its task run and fail again, between being announced and being
+    # asked for; TimeoutError is an OSError
+    except (CancelledError, KilledWorker, OSError) as gone:
         return _WorkerDied(f"its result went with its worker ({gone})")
+    except GeosegError as failure:
+        return failure
     if isinstance(error, KilledWorker | CancelledError):
         return _WorkerDied("its worker ended without a word (out of memory, or a crash)")
     if isinstance(error, GeosegError):
         return error
     if error is None:
-        # it was lost between being announced and being asked for
         return _WorkerDied("its result went before it was asked for")
     raise error
 
