@@ -14,7 +14,7 @@ __all__ = ["label_regions", "region_borders", "summed_pairs"]
 def label_regions(
     labels: NDArray[Any], inside: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
-    """(region, pixels, first): 4-connected regions of equal labels, numbered from 1 in raster order.
+    """(region, pixels, first): 4-connected regions of equal labels, from 1 in raster order.
 
     ``labels`` (row, col) integers; ``inside`` False: region 0. ``pixels`` and ``first`` (the
     flat index of the first pixel) have one entry per region, that of region 1 at 0.

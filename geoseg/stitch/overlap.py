@@ -18,13 +18,15 @@ __all__ = ["Overlaps", "overlaps", "seam"]
 class Overlaps:
     """Every pair (a, b) of labels that share a pixel, labels of 0 included, sorted.
 
-    ``pixels`` they share, ``zone`` of these inside the zone asked for; all int64.
+    ``pixels`` they share, ``zone`` of these inside the zone asked for, ``square``: the side of
+    the largest square of shared pixels; all int64.
     """
 
     a: NDArray[np.int64]
     b: NDArray[np.int64]
     pixels: NDArray[np.int64]
     zone: NDArray[np.int64]
+    square: NDArray[np.int64]
 
     def share(self, criterion: str) -> NDArray[np.float64]:
         """Overlap of each pair: of the union (``iou``) or of the smaller one (``smaller``)."""
@@ -50,14 +52,15 @@ def overlaps(
     runs = _runs(np.ascontiguousarray(a), np.ascontiguousarray(b), bounds)
     if not len(runs):
         none = np.zeros(0, np.int64)
-        return Overlaps(none, none, none, none)
+        return Overlaps(none, none, none, none, none)
     order = np.lexsort((runs[:, 1], runs[:, 0]))
     runs = runs[order]
     new = np.ones(len(runs), bool)
     new[1:] = (runs[1:, :2] != runs[:-1, :2]).any(1)
     starts = np.flatnonzero(new)
-    pixels, inside = np.add.reduceat(runs[:, 2:], starts, axis=0).T
-    return Overlaps(runs[starts, 0], runs[starts, 1], pixels, inside)
+    pixels, inside = np.add.reduceat(runs[:, 2:4], starts, axis=0).T
+    square = np.maximum.reduceat(runs[:, 4], starts)
+    return Overlaps(runs[starts, 0], runs[starts, 1], pixels, inside, square)
 
 
 def seam(first: Tile, second: Tile, reach: int) -> Window:
@@ -83,23 +86,44 @@ def _sizes(labels: NDArray[np.int64], pixels: NDArray[np.int64]) -> NDArray[np.i
 
 @njit(cache=True, nogil=True)
 def _runs(a: Any, b: Any, zone: Any) -> Any:  # pragma: no cover - compiled
-    """Rows of (a, b, length, length inside the zone), one per run of equal pairs."""
+    """Rows of (a, b, length, length inside the zone, side of the largest square that ends
+    here), one per run of equal pairs.
+    """
     rows, cols = a.shape
     count = 0
     for row in range(rows):
         for col in range(cols):
             if col == 0 or a[row, col] != a[row, col - 1] or b[row, col] != b[row, col - 1]:
                 count += 1
-    out = np.zeros((count, 4), np.int64)
+    out = np.zeros((count, 5), np.int64)
+    # side of the square whose lower right corner is this pixel, one row of pixels at a time
+    side = np.zeros(cols, np.int64)
     at = -1
     for row in range(rows):
         in_rows = zone[0] <= row < zone[1]
+        corner = 0
         for col in range(cols):
-            if col == 0 or a[row, col] != a[row, col - 1] or b[row, col] != b[row, col - 1]:
+            x, y = a[row, col], b[row, col]
+            new = col == 0 or x != a[row, col - 1] or y != b[row, col - 1]
+            if new:
                 at += 1
-                out[at, 0] = a[row, col]
-                out[at, 1] = b[row, col]
+                out[at, 0] = x
+                out[at, 1] = y
             out[at, 2] += 1
             if in_rows and zone[2] <= col < zone[3]:
                 out[at, 3] += 1
+            above = side[col]
+            if (
+                new
+                or row == 0
+                or a[row - 1, col] != x
+                or b[row - 1, col] != y
+                or a[row - 1, col - 1] != x
+                or b[row - 1, col - 1] != y
+            ):
+                side[col] = 1
+            else:
+                side[col] = min(above, corner, side[col - 1]) + 1
+            out[at, 4] = max(out[at, 4], side[col])
+            corner = above
     return out
