@@ -119,15 +119,19 @@ def objects(side=8192):
 
 def boxes():
     rng = np.random.default_rng(1)
-    for count in (25_000, 50_000, 100_000, 200_000):
-        at = rng.random((count, 2)) * 3000 * np.sqrt(count / 200_000)
-        size = 1 + rng.random((count, 2)) ** 3 * 40
-        given = np.concatenate([at, at + size], 1)
-        scores = rng.random(count)
-        nms(given[:100], scores[:100])
-        start = time.process_time()
-        kept = nms(given, scores, 0.5)
-        print(f"| {count:,} boxes, {len(kept):,} kept | {time.process_time() - start:.2f} s |")
+    nms(rng.random((100, 4)).cumsum(1), rng.random(100))
+    for copies in (1, 20):
+        for count in (25_000, 50_000, 100_000, 200_000):
+            objects = count // copies
+            at = rng.random((objects, 2)) * 3000 * np.sqrt(count / 200_000)
+            size = 1 + rng.random((objects, 2)) ** 3 * 40
+            given = np.repeat(np.concatenate([at, at + size], 1), copies, 0)
+            given += rng.normal(0, 0.5, given.shape) * (copies > 1)
+            scores = rng.random(count)
+            start = time.process_time()
+            kept = nms(given, scores, 0.5)
+            took = time.process_time() - start
+            print(f"| {count:,} boxes, {copies} per object, {len(kept):,} kept | {took:.2f} s |")
 
 
 def small():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import pytest
 import torch
 import torchvision
 from hypothesis import given, settings
@@ -45,14 +46,35 @@ def test_nms_equals_torchvision(seed, count, iou):
     assert sorted(nms(boxes, scores, iou, kinds).tolist()) == alone
 
 
-def test_nms_of_a_crowd_takes_seconds():
-    rng = np.random.default_rng(1)
-    boxes = random_boxes(rng, 200_000, 3000.0)
-    scores = rng.random(200_000)
-    nms(boxes[:100], scores[:100])
-    start = time.process_time()
-    nms(boxes, scores, 0.5)
-    assert time.process_time() - start < 5
+@pytest.mark.parametrize("iou", [0.3, 0.5, 0.7])
+def test_nms_of_many_candidates_per_object(iou):
+    rng = np.random.default_rng(4)
+    objects = random_boxes(rng, 300, 400.0, 60.0).astype(np.float64) - 150
+    boxes = np.repeat(objects, 30, 0) + rng.normal(0, 1.5, (9000, 4))
+    boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2])  # some are empty
+    scores = rng.permutation(9000).astype(np.float64)
+    expected = torchvision.ops.nms(torch.from_numpy(boxes), torch.from_numpy(scores), iou)
+    assert nms(boxes, scores, iou).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("copies", [1, 20])
+def test_nms_of_a_crowd_is_near_linear(copies):
+    def seconds(count):
+        rng = np.random.default_rng(1)
+        objects = random_boxes(rng, count // copies, 3000 * np.sqrt(count / 200_000))
+        boxes = np.repeat(objects, copies, 0) + rng.normal(0, 0.5, (count, 4)) * (copies > 1)
+        scores = rng.random(count)
+        took = []
+        for _ in range(2):
+            start = time.process_time()
+            nms(boxes, scores, 0.5)
+            took.append(time.process_time() - start)
+        return min(took)
+
+    seconds(1000)
+    small, large = seconds(50_000), seconds(200_000)
+    assert large < 5
+    assert large < 10 * small  # four times as many: 16 would be the square
 
 
 def masks_of(rng, count, shape):

@@ -133,65 +133,94 @@ def nms(
     kind = np.zeros(len(box), np.int64)
     if category_id is not None:
         kind = np.asarray(category_id, np.int64)
-    kept = np.zeros(len(box), bool)
     side = np.maximum(box[:, 2] - box[:, 0], box[:, 3] - box[:, 1])
-    # boxes of one IoU differ in size by a bounded factor: levels of doubling sides compete
-    # only with near levels, so large boxes never fill the small ones' cells
+    # an IoU above the limit bounds how much sides differ: boxes compete only with those of
+    # near levels, each of sides up to twice those of the level below
     level = np.floor(np.log2(np.maximum(side, 1e-9))).astype(np.int64)
-    level -= level.min(initial=0)
-    far = int(np.ceil(-np.log2(iou))) + 1 if iou > 0 else 4096
-    _suppress(box, order, kind, level, far, float(iou), kept)
-    return order[kept[order]]
+    lowest = int(level.min(initial=0)) if len(level) else 0
+    level -= lowest
+    far = int(np.ceil(-np.log2(iou))) if iou > 0 else 4096
+    middle = (box[:, :2] + box[:, 2:]) / 2
+    origin = middle.min(0, initial=np.inf)
+    cell = 2.0 ** (level + lowest + 1)
+    place = np.floor((middle - origin) / cell[:, None]).astype(np.int64)
+    # neighbours in the scene are neighbours in memory: without it every comparison of a large
+    # scene would wait for memory
+    near = np.lexsort((place[:, 0], place[:, 1], level, kind))
+    rank = np.empty(len(order), np.int64)
+    rank[near] = np.arange(len(order))
+    kept = _suppress(
+        box[near], middle[near] - origin, kind[near], level[near], rank[order], lowest, far, iou
+    )
+    return order[kept[rank[order]]]
 
 
 @njit(cache=True, nogil=True)
 def _suppress(
-    box: Any, order: Any, kind: Any, level: Any, far: int, iou: float, kept: Any
-) -> None:  # pragma: no cover - compiled
+    box: Any, middle: Any, kind: Any, level: Any, order: Any, lowest: int, far: int, iou: float
+) -> Any:  # pragma: no cover - compiled
+    """Which boxes stay. Kept boxes lie in lists by cell, in a table as large as the number of
+    boxes asks: cells that share a place in it cost comparisons, never a result.
+    """
     count = len(order)
-    smallest = np.inf
-    for k in range(count):
-        side = max(box[k, 2] - box[k, 0], box[k, 3] - box[k, 1], 1e-9)
-        smallest = min(smallest, side)
-    # cells of level l are as wide as the widest box of that level
-    unit = 2.0 ** (np.floor(np.log2(smallest)) + 1) if count else 1.0
+    kept = np.zeros(count, np.bool_)
     levels = level.max() + 1 if count else 0
     filled = np.zeros(levels, np.bool_)
+    size = 1
+    while size < 2 * count:
+        size *= 2
+    heads = np.full(size, -1, np.int64)
     after = np.full(count, -1, np.int64)
-    heads = {(np.int64(-1), np.int64(0), np.int64(0)): np.int64(-1)}
+    widest = 0.0
+    for k in range(count):
+        widest = max(widest, middle[k, 0])
     for k in order:
-        x = (box[k, 0] + box[k, 2]) / 2
-        y = (box[k, 1] + box[k, 3]) / 2
+        x, y = middle[k, 0], middle[k, 1]
         wide, high = box[k, 2] - box[k, 0], box[k, 3] - box[k, 1]
         free = True
         for at in range(max(level[k] - far, 0), min(level[k] + far + 1, levels)):
             if not filled[at] or not free:
                 continue
-            cell = unit * 2.0**at
-            reach_x, reach_y = (wide + cell) / 2, (high + cell) / 2
-            for row in range(np.floor((y - reach_y) / cell), np.floor((y + reach_y) / cell) + 1):
-                for col in range(
-                    np.floor((x - reach_x) / cell), np.floor((x + reach_x) / cell) + 1
-                ):
-                    key = (np.int64(kind[k] * 4096 + at), np.int64(row), np.int64(col))
-                    if not free or key not in heads:
-                        continue
-                    other = heads[key]
+            cell = 2.0 ** (at + lowest + 1)
+            reach_x, reach_y = _reach(wide, cell, iou), _reach(high, cell, iou)
+            row_end = int(np.floor((y + reach_y) / cell)) + 1
+            col_end = int(np.floor((x + reach_x) / cell)) + 1
+            for row in range(int(np.floor((y - reach_y) / cell)), row_end):
+                for col in range(int(np.floor((x - reach_x) / cell)), col_end):
+                    other = heads[_slot(kind[k], at, row, col, widest / cell, size)]
                     while other >= 0 and free:
-                        free = _iou(box[k], box[other]) <= iou
+                        if kind[other] == kind[k]:
+                            free = _iou(box[k], box[other]) <= iou
                         other = after[other]
         if free:
             kept[k] = True
             filled[level[k]] = True
-            cell = unit * 2.0 ** level[k]
-            home = (
-                np.int64(kind[k] * 4096 + level[k]),
-                np.int64(np.floor(y / cell)),
-                np.int64(np.floor(x / cell)),
-            )
-            if home in heads:
-                after[k] = heads[home]
+            cell = 2.0 ** (level[k] + lowest + 1)
+            row, col = int(np.floor(y / cell)), int(np.floor(x / cell))
+            home = _slot(kind[k], level[k], row, col, widest / cell, size)
+            after[k] = heads[home]
             heads[home] = k
+    return kept
+
+
+@njit(cache=True, nogil=True)
+def _reach(side: float, cell: float, iou: float) -> float:  # pragma: no cover - compiled
+    """How far apart the middles of two boxes may lie in one direction, one box ``side`` long,
+    the other up to ``cell``, for an IoU above ``iou``: they share more than ``iou`` of the
+    longer side.
+    """
+    equal = min(side, cell)
+    best = max((side + equal) / 2 - iou * side, (side + cell) / 2 - iou * max(side, cell))
+    return max(best, 0.0) + 1e-6 * (side + cell)
+
+
+@njit(cache=True, nogil=True)
+def _slot(
+    kind: int, level: int, row: int, col: int, cols: float, size: int
+) -> int:  # pragma: no cover - compiled
+    """A cell's place in the table: cells of one row lie side by side."""
+    start = np.int64(kind) * np.int64(1_000_003) + np.int64(level) * np.int64(7_368_787)
+    return int((start + np.int64(row) * (np.int64(cols) + 2) + np.int64(col)) & (size - 1))
 
 
 @njit(cache=True, nogil=True)
