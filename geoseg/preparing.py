@@ -84,7 +84,7 @@ def prepare(scene: Scene, model: Segmenter | Fittable | str, options: RunOptions
     indices, band_warnings = match_bands(segmenter.card, scene)
     segmenter, pins = _pin(segmenter, options)
     if isinstance(segmenter, Segmenter):
-        segmenter = with_join(segmenter, options)
+        segmenter = with_join(segmenter, options, pins.device)
     region, area = scene.window, None
     if options.area is not None:
         region, area = options.area.window(scene.geobox), options.area
@@ -183,18 +183,38 @@ def _area_px(scene: Scene, area_m2: float) -> int:
     return max(math.ceil(area_m2 / pixel), 1)
 
 
-def with_join(segmenter: Segmenter, options: RunOptions) -> Segmenter:
+def with_join(segmenter: Segmenter, options: RunOptions, device: str = "cpu") -> Segmenter:
     """Things are joined by overlap, blended classes by their probabilities."""
     if segmenter.join is None and segmenter.card.task != "semantic":
         from geoseg.stitch.labels import OverlapJoin
 
         return _changed(segmenter, "join", OverlapJoin())
     if options.blend:
-        from geoseg.stitch.blend import FeatherJoin
-
-        ids = tuple(category.id for category in segmenter.card.legend)
-        return _changed(_changed(segmenter, "with_probs", True), "join", FeatherJoin(ids))
+        return _blending(segmenter, device)
     return segmenter
+
+
+def _blending(segmenter: Segmenter, device: str) -> Segmenter:
+    """Probabilities added up where they are worked out: on the device, or on the host."""
+    from geoseg.stitch.blend import FeatherJoin
+    from geoseg.stitch.sums import Reading
+
+    card = segmenter.card
+    least = card.parameters.get("thresholds") or {}
+    reading = Reading(
+        category_ids=tuple(category.id for category in card.legend),
+        thresholds=tuple(float(least.get(c.name, 0.0)) for c in card.legend) if least else (),
+        score=card.parameters.get("score", "confidence"),
+        layers=card.layers,
+    )
+    join = FeatherJoin(reading)
+    segmenter = _changed(segmenter, "with_probs", True)
+    if device != "cpu" and any(field.name == "held" for field in fields(segmenter)):  # type: ignore[arg-type]
+        from geoseg.models.deep.blending import OpenDeviceSums
+
+        segmenter = _changed(segmenter, "held", True)
+        join = FeatherJoin(reading, OpenDeviceSums(device))
+    return _changed(segmenter, "join", join)
 
 
 def _changed(segmenter: Segmenter, name: str, value: Any) -> Segmenter:

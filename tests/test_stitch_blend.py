@@ -12,6 +12,7 @@ from geoseg.grid import BlockGrid, TileGrid
 from geoseg.models.segmenter import SemanticTile
 from geoseg.stitch.blend import FeatherJoin, feather
 from geoseg.stitch.frame import join_in_memory
+from geoseg.stitch.sums import Reading
 
 IDS = (4, 0, 9)
 
@@ -30,7 +31,9 @@ def blended(tiles, side, valid, predicted=None):
             predicted.extend(tile.index for tile in live)
         return [(tile, SemanticTile(probs_of(tile))) for tile in live]
 
-    return join_in_memory(BlockGrid(tiles, side), FeatherJoin(IDS), results, valid)
+    return join_in_memory(
+        BlockGrid(tiles, side), FeatherJoin(Reading(category_ids=IDS)), results, valid
+    )
 
 
 def reference(tiles, valid):
@@ -98,7 +101,9 @@ def test_largest_sums_fit():
         return [(tile, SemanticTile(np.ones(shape, np.float32))) for tile in block.tiles]
 
     valid = np.ones((90, 90), bool)
-    out = join_in_memory(BlockGrid(tiles, 9), FeatherJoin(IDS), results, valid)
+    out = join_in_memory(
+        BlockGrid(tiles, 9), FeatherJoin(Reading(category_ids=IDS)), results, valid
+    )
     assert (out["score"] == 254).all()
     assert (out["category_id"] == 4).all()
 

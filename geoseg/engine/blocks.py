@@ -31,6 +31,7 @@ from geoseg.models.segmenter import (
     Join,
     LabelTile,
     Segmenter,
+    SemanticTile,
     Stats,
     Streaming,
     TileResult,
@@ -111,6 +112,7 @@ def label_tile(result: TileResult, legend: Legend) -> LabelTile | InstanceTile:
     """Probabilities to labels: the best class, ties to the first, and its score level."""
     if isinstance(result, LabelTile | InstanceTile):
         return result
+    assert isinstance(result, SemanticTile), "held tiles go to a join"
     ids = np.array([category.id for category in legend], np.uint8)
     return LabelTile(ids[result.probs.argmax(0)], score_level(result.probs.max(0)))
 

@@ -24,6 +24,7 @@ __all__ = [
     "ArrayJoin",
     "Arrays",
     "Fittable",
+    "HeldTile",
     "InstanceTile",
     "Join",
     "LabelTile",
@@ -145,7 +146,17 @@ class InstanceTile:
     score: NDArray[np.uint8]
 
 
-TileResult = SemanticTile | LabelTile | InstanceTile
+@dataclass(frozen=True, slots=True)
+class HeldTile:
+    """Probabilities that stay on a device, for a join that adds them up there.
+
+    ``levels`` (class, row, col): probabilities as whole numbers, 65535 = 1; a tensor.
+    """
+
+    levels: Any
+
+
+TileResult = SemanticTile | LabelTile | InstanceTile | HeldTile
 
 
 class Join(Protocol):

@@ -11,21 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from geoseg.errors import InputError
 from geoseg.grid import Block, BlockGrid, Tile, Window
-from geoseg.legend import NODATA_CATEGORY
-from geoseg.models.segmenter import Arrays, SemanticTile, TileResult
+from geoseg.models.segmenter import Arrays, TileResult
+from geoseg.stitch.sums import HostSums, OpenSums, Reading, Sums, read_sums
 
 __all__ = ["FeatherJoin", "feather"]
-
-PROB_LEVELS = 65535
-"""A probability of 1."""
 
 TOTAL_WEIGHT = 256
 """No more than this from all tiles together, per axis: sums then fit 32 bits."""
@@ -49,12 +44,12 @@ def feather(tile_size: int, halo: int) -> NDArray[np.uint32]:
 class FeatherJoin:
     """A Join for segmenters that give SemanticTile.
 
-    ``category_ids``: the category of each class, in the order of the probabilities. The halo
-    may be at most as wide as a tile's core: raises InputError otherwise. Ties go to the
-    first class.
+    ``how`` says what is read off the blended probabilities, ``sums`` where they are added up.
+    The halo may be at most as wide as a tile's core: raises InputError otherwise.
     """
 
-    category_ids: tuple[int, ...]
+    how: Reading
+    sums: OpenSums = HostSums
 
     def collect(
         self, block: Block, results: Sequence[tuple[Tile, TileResult]], valid: NDArray[np.bool_]
@@ -69,14 +64,13 @@ class FeatherJoin:
                 f"not {block.tiles[0].read.height}"
             )
         sums = self._sums(block, results)
-        inside = block.window.relative_to(block.read)
-        kept = self._labels(sums[:, inside.slices[0], inside.slices[1]], valid)
+        kept = sums.read(block.window.relative_to(block.read), valid, self.how)
         within = [w.relative_to(block.read) for w in _ring(block.window, halo)]
         outside = [w.relative_to(block.read) for w in _ring(block.window.grow(halo), halo)]
-        kept["sums"] = _taken(sums, within)
+        kept["sums"] = sums.taken(within)
         kept["valid"] = valid
         place = [block.window.row_off, block.window.col_off, *block.window.shape]
-        return kept, {"sums": _taken(sums, outside), "window": np.array(place, np.int64)}
+        return kept, {"sums": sums.taken(outside), "window": np.array(place, np.int64)}
 
     def solve(
         self, frames: Iterable[tuple[Block, Arrays]], grid: BlockGrid
@@ -89,7 +83,8 @@ class FeatherJoin:
     ) -> Arrays:
         """See Join: adds the neighbours' sums and decides along the block's edge."""
         halo = _halo(block)
-        out = {name: kept[name].copy() for name in ("category_id", "score")}
+        names = ("category_id", "score", *self.how.layers)
+        out = {name: kept[name].copy() for name in names}
         theirs = [f for index, f in sorted(frames.items()) if index != block.index]
         for window, sums in _pieces(kept["sums"], _ring(block.window, halo)):
             total = sums.copy()
@@ -102,29 +97,17 @@ class FeatherJoin:
                         source = both.relative_to(place).slices
                         total[:, rows, cols] += more[:, source[0], source[1]]
             target = window.relative_to(block.window).slices
-            for name, array in self._labels(total, kept["valid"][target]).items():
+            for name, array in read_sums(total, kept["valid"][target], self.how).items():
                 out[name][target] = array
         return out
 
-    def _sums(self, block: Block, results: Sequence[tuple[Tile, TileResult]]) -> NDArray[np.uint32]:
+    def _sums(self, block: Block, results: Sequence[tuple[Tile, TileResult]]) -> Sums:
         # (class + 1, row, col) over all that the block's tiles read; the last: weights
-        sums = np.zeros((len(self.category_ids) + 1, *block.read.shape), np.uint32)
+        sums = self.sums((len(self.how.category_ids) + 1, *block.read.shape))
         for tile, result in results:
-            assert isinstance(result, SemanticTile)
             ramp = feather(tile.read.height, tile.core.row_off - tile.read.row_off)
-            rows, cols = tile.read.relative_to(block.read).slices
-            _add(sums[:, rows, cols], result.probs, ramp)
+            sums.add(result, tile.read.relative_to(block.read), ramp)
         return sums
-
-    def _labels(self, sums: NDArray[np.uint32], valid: NDArray[np.bool_]) -> Arrays:
-        """Category and score level (of 254) of sums; a valid pixel always has some weight."""
-        best, level = _decide(sums)
-        ids = np.array(self.category_ids, np.uint8)
-        known = valid & (sums[-1] > 0)
-        return {
-            "category_id": np.where(known, ids[best], NODATA_CATEGORY).astype(np.uint8),
-            "score": np.where(known, level, 255).astype(np.uint8),
-        }
 
 
 def _halo(block: Block) -> int:
@@ -150,53 +133,12 @@ def _ring(window: Window, width: int) -> list[Window]:
     return [part for part in parts if part.pixels]
 
 
-def _taken(sums: NDArray[np.uint32], windows: Sequence[Window]) -> NDArray[np.uint32]:
-    """Sums of some windows, one after the other: (class + 1, pixel)."""
-    parts = [sums[:, w.slices[0], w.slices[1]].reshape(len(sums), -1) for w in windows]
-    return np.concatenate([np.zeros((len(sums), 0), np.uint32), *parts], 1)
-
-
 def _pieces(
     sums: NDArray[np.uint32], windows: Sequence[Window]
 ) -> Iterator[tuple[Window, NDArray[np.uint32]]]:
-    """What ``_taken`` took: each window and its (class + 1, row, col)."""
+    """What ``Sums.taken`` took: each window and its (class + 1, row, col)."""
     start = 0
     for window in windows:
         part = sums[:, start : start + window.pixels]
         yield window, part.reshape(len(sums), *window.shape)
         start += window.pixels
-
-
-@njit(cache=True, nogil=True)
-def _add(sums: Any, probs: Any, ramp: Any) -> None:  # pragma: no cover - compiled
-    classes, rows, cols = probs.shape
-    for k in range(classes + 1):
-        for row in range(rows):
-            for col in range(cols):
-                weight = np.uint32(ramp[row] * ramp[col])
-                if k == classes:
-                    sums[k, row, col] += weight
-                    continue
-                prob = min(max(probs[k, row, col], np.float32(0)), np.float32(1))
-                level = np.uint32(np.float64(prob) * PROB_LEVELS + 0.5)
-                sums[k, row, col] += np.uint32(weight * level)
-
-
-@njit(cache=True, nogil=True)
-def _decide(sums: Any) -> Any:  # pragma: no cover - compiled
-    classes, rows, cols = sums.shape
-    best = np.zeros((rows, cols), np.uint8)
-    level = np.zeros((rows, cols), np.uint8)
-    for row in range(rows):
-        for col in range(cols):
-            weight = np.int64(sums[classes - 1, row, col])
-            if weight == 0:
-                continue
-            top, value = 0, np.int64(-1)
-            for k in range(classes - 1):
-                if np.int64(sums[k, row, col]) > value:
-                    top, value = k, np.int64(sums[k, row, col])
-            best[row, col] = top
-            whole = weight * PROB_LEVELS
-            level[row, col] = min((2 * 254 * value + whole) // (2 * whole), 254)
-    return best, level

@@ -13,6 +13,7 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -93,35 +94,50 @@ def logits_of(out: Any) -> Tensor:
     return out
 
 
-class Halving:
-    """Runs a batch; where memory is short, its halves, down to single tiles."""
+@dataclass
+class Limit:
+    """How many tiles at once fit the memory; None: no end was seen."""
 
-    def __init__(self, forward: Forward) -> None:
-        self._forward = forward
-        self._most: int | None = None
+    tiles: int | None = None
+
+
+class Halving:
+    """Runs a step on a batch; where memory is short, on its halves, down to single tiles.
+
+    Steps that share a ``limit`` know from each other how many tiles fit.
+    """
+
+    def __init__(self, step: Forward, limit: Limit | None = None) -> None:
+        self._step = step
+        self.limit = limit or Limit()
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(tile, band, row, col) to (tile, class, row, col)."""
-        if self._most is not None and len(x) > self._most:
-            return torch.cat([self(part) for part in x.split(self._most)])
+        """(tile, ...) to (tile, ...)."""
+        if self.limit.tiles is not None and len(x) > self.limit.tiles:
+            return torch.cat([self(part) for part in x.split(self.limit.tiles)])
         try:
-            return self._forward(x)
+            return self._step(x)
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
             rows = x.shape[-1]
+        # outside the handler, so that what the failed attempt held is free again
         if len(x) == 1:
             raise ModelError(f"not even one tile of {rows} px fits the memory: lower --tile-size")
         if x.device.type == "cuda":
             torch.cuda.empty_cache()
-        self._most = (len(x) + 1) // 2
-        _log.warning("memory is short: batches of %d tiles from here on", self._most)
+        self.limit.tiles = (len(x) + 1) // 2
+        _log.warning("memory is short: batches of %d tiles from here on", self.limit.tiles)
         return self(x)
+
+
+_SHORT = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+"""What torch on the CPU, CUDA's driver, and cuDNN and cuBLAS say where memory is short."""
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
     text = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text
+    return isinstance(error, torch.OutOfMemoryError) or any(words in text for words in _SHORT)
 
 
 def _open_openvino(network: Network, runtime: Runtime, shape: tuple[int, ...]) -> Forward:

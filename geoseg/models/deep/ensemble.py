@@ -70,7 +70,7 @@ class Ensemble:
             probs = self.probabilities(pixels, valid)
             if self.with_probs:
                 return [SemanticTile(tile) for tile in probs.contiguous().cpu().numpy()]
-            layers = torch.stack(read_labels(probs, self.card)).cpu().numpy()
+            layers = read_labels(probs, self.card).cpu().numpy()
         return to_tiles(layers, self.card)
 
 

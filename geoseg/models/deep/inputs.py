@@ -25,42 +25,70 @@ def to_inputs(
     """
     neutral = 0.5 if how.kind == "log_sigmoid" else 0.0
     if how.kind == "log_sigmoid":
-        x = torch.from_numpy(_by_table(pixels, how)).to(device, non_blocking=True)
+        x = _by_table(pixels, how, device)
     else:
         x = _scaled(pixels, how, device)
     if pixels.dtype.kind == "f":
         x.masked_fill_(~torch.isfinite(x), neutral)
         valid = valid & np.isfinite(pixels).all(axis=1)
     if not valid.all():
-        mask = torch.from_numpy(np.ascontiguousarray(~valid)).to(device, non_blocking=True)
-        x.masked_fill_(mask[:, None], neutral)
+        x.masked_fill_(_upload(~valid, device)[:, None], neutral)
     return x
+
+
+def _upload(array: NDArray[Any], device: str) -> Tensor:
+    """To the device; on CUDA from pinned memory, so that the host need not wait for it."""
+    host = torch.from_numpy(np.ascontiguousarray(array))
+    if device.startswith("cuda"):
+        host = host.pin_memory()
+    return host.to(device, non_blocking=True)
 
 
 def _scaled(pixels: NDArray[Any], how: Normalization, device: str) -> Tensor:
     """``dn * gain + bias`` in float32: one gain and bias per band, worked out in float64."""
-    bands = pixels.shape[1]
-    std = np.broadcast_to(np.asarray(how.std, np.float64), bands)
-    gain = np.asarray(how.scale, np.float64) / std
-    bias = (np.asarray(how.offset, np.float64) - np.asarray(how.mean, np.float64)) / std
-    raw = torch.from_numpy(np.ascontiguousarray(pixels))
-    if device.startswith("cuda"):
-        raw = raw.pin_memory()
-    x = raw.to(device, non_blocking=True).to(torch.float32, memory_format=torch.channels_last)
-    per_band = (1, bands, 1, 1)
-    x *= torch.from_numpy(gain.astype(np.float32)).to(device).view(per_band)
-    x += torch.from_numpy(bias.astype(np.float32)).to(device).view(per_band)
+    gain, bias = _per_band(how, pixels.shape[1], device)
+    x = _upload(pixels, device).to(torch.float32, memory_format=torch.channels_last)
+    if device == "cpu" and x.data_ptr() == pixels.ctypes.data:
+        x = x.clone()  # the caller's own pixels stay as they are
+    x *= gain
+    x += bias
     return x
 
 
-def _by_table(pixels: NDArray[Any], how: Normalization) -> NDArray[np.float32]:
+@lru_cache(maxsize=64)
+def _per_band(how: Normalization, bands: int, device: str) -> tuple[Tensor, Tensor]:
+    """Gain and bias (1, band, 1, 1), uploaded once: an upload of a few numbers makes the host
+    wait for all that its stream has to do.
+    """
+    std = np.broadcast_to(np.asarray(how.std, np.float64), bands)
+    gain = np.asarray(how.scale, np.float64) / std
+    bias = (np.asarray(how.offset, np.float64) - np.asarray(how.mean, np.float64)) / std
+    with torch.inference_mode(False):
+        one, other = (
+            torch.from_numpy(values.astype(np.float32)).to(device).view(1, bands, 1, 1)
+            for values in (gain, bias)
+        )
+    return one, other
+
+
+def _by_table(pixels: NDArray[Any], how: Normalization, device: str) -> Tensor:
     """A logarithm per number, not per pixel, where the numbers are few."""
     if pixels.dtype not in (np.int16, np.uint16, np.uint8):
-        return normalize(pixels, how)
-    table = _table(how, pixels.dtype.str, pixels.shape[1])
+        return _upload(normalize(pixels, how), device)
+    count = pixels.shape[1]
     index = pixels.view(np.uint16) if pixels.dtype == np.int16 else pixels
-    bands = [np.take(table[band], index[:, band]) for band in range(pixels.shape[1])]
-    return np.stack(bands, axis=1)
+    if device == "cpu":
+        table = _table(how, pixels.dtype.str, count)
+        return torch.from_numpy(np.stack([np.take(table[i], index[:, i]) for i in range(count)], 1))
+    place = _upload(index, device).to(torch.int64)  # a quarter of the bytes of float32 travel
+    tables = _device_table(how, pixels.dtype.str, count, device)
+    return torch.stack([tables[i][place[:, i]] for i in range(count)], 1)
+
+
+@lru_cache(maxsize=4)
+def _device_table(how: Normalization, dtype: str, bands: int, device: str) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.from_numpy(_table(how, dtype, bands)).to(device)
 
 
 @lru_cache(maxsize=4)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from geoseg.models.deep.blending import to_levels
 from geoseg.models.deep.inputs import to_inputs
 from geoseg.models.deep.semantic import to_tiles
-from geoseg.models.segmenter import ModelCard, TileResult
+from geoseg.models.segmenter import HeldTile, TileResult
 
 if TYPE_CHECKING:
     from geoseg.models.deep.semantic import SemanticSegmenter
@@ -37,16 +39,9 @@ class _Lane:
     def __init__(self, device: str) -> None:
         self.stream = torch.cuda.Stream(device) if device.startswith("cuda") else None
 
-    def __enter__(self) -> _Lane:
-        context: AbstractContextManager[Any] = (
-            nullcontext() if self.stream is None else torch.cuda.stream(self.stream)
-        )
-        self._context = context
-        context.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._context.__exit__(*error)
+    def on(self) -> AbstractContextManager[Any]:
+        """What is queued inside goes to this lane."""
+        return nullcontext() if self.stream is None else torch.cuda.stream(self.stream)
 
     def after(self, other: _Lane) -> None:
         """Wait, on the device, for all that was queued on another lane."""
@@ -67,40 +62,61 @@ class _Lane:
             tensor.record_stream(self.stream)
 
 
+@lru_cache(maxsize=8)
+def _lanes(device: str) -> tuple[_Lane, _Lane, _Lane]:
+    """For uploads, work and downloads of a process. Always the same: the allocator keeps the
+    memory of each stream apart, so that new ones would begin with none of it.
+    """
+    return _Lane(device), _Lane(device), _Lane(device)
+
+
 def predict_batches(
     segmenter: SemanticSegmenter, batches: Iterable[Batch]
 ) -> Iterator[list[TileResult]]:
-    """One list of labels per batch, in order, the same as ``segmenter.predict`` gives."""
-    if segmenter.with_probs:
+    """One list of results per batch, in order, the same as ``segmenter.predict`` gives."""
+    if segmenter.with_probs and not segmenter.held:
         yield from (segmenter.predict(pixels, valid) for pixels, valid in batches)
         return
     device = segmenter.runtime.device
-    up, work, down = _Lane(device), _Lane(device), _Lane(device)
+    up, work, down = _lanes(device)
     waiting: deque[tuple[Tensor, Any]] = deque()
     how = segmenter.card.normalization
     for pixels, valid in batches:
         with torch.inference_mode():
-            with up:
+            with up.on():
                 x = to_inputs(pixels, valid, how, device)
-            with work:
+            with work.on():
                 work.after(up)
                 work.keep(x)
-                layers = torch.stack(segmenter.labels_of(x))
-            with down:
+                found = _work(segmenter, x)
+            with down.on():
                 down.after(work)
-                down.keep(layers)
-                host = torch.empty(
-                    layers.shape, dtype=layers.dtype, pin_memory=up.stream is not None
-                )
-                host.copy_(layers, non_blocking=True)
-                waiting.append((host, down.event()))
+                if not segmenter.held:
+                    down.keep(found)
+                    found = _download(found, pinned=down.stream is not None)
+                waiting.append((found, down.event()))
         if len(waiting) > DEPTH:
-            yield _collect(*waiting.popleft(), segmenter.card)
+            yield _collect(*waiting.popleft(), segmenter)
     while waiting:
-        yield _collect(*waiting.popleft(), segmenter.card)
+        yield _collect(*waiting.popleft(), segmenter)
 
 
-def _collect(host: Tensor, done: Any, card: ModelCard) -> list[TileResult]:
+def _work(segmenter: SemanticSegmenter, x: Tensor) -> Tensor:
+    """uint8 layers (tile, layer, row, col), or probabilities as whole numbers that stay."""
+    return to_levels(segmenter.probabilities_of(x)) if segmenter.held else segmenter.labels_of(x)
+
+
+def _download(found: Tensor, *, pinned: bool) -> Tensor:
+    host = torch.empty(found.shape, dtype=found.dtype, pin_memory=pinned)
+    return host.copy_(found, non_blocking=True)
+
+
+def _collect(found: Tensor, done: Any, segmenter: SemanticSegmenter) -> list[TileResult]:
     if done is not None:
         done.synchronize()
-    return to_tiles(host.numpy(), card)
+    if not segmenter.held:
+        return to_tiles(found.numpy(), segmenter.card)
+    if done is not None:
+        # whoever blends them works on the stream of this thread
+        found.record_stream(torch.cuda.current_stream(found.device))
+    return [HeldTile(levels) for levels in found]

@@ -100,9 +100,14 @@ def available(backend: str, precision: str, device: str) -> str:
         return "fp16 is for GPUs: use bf16 or fp32"
     if precision == "bf16" and device == "cpu" and not _cpu_has_bf16():
         return "this processor has no bf16: use fp32"
-    if precision == "bf16" and device.startswith("cuda") and not torch.cuda.is_bf16_supported():
+    if precision == "bf16" and device.startswith("cuda") and not _gpu_has_bf16():
         return "this GPU has no bf16: use fp16 or fp32"
     return ""
+
+
+def _gpu_has_bf16() -> bool:
+    """Of its own: an emulated one is slower than fp32."""
+    return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def _check_device(device: str) -> None:

@@ -6,8 +6,9 @@ leave it, unless probabilities are asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geoseg.errors import ModelError
-from geoseg.models.deep.backends import forward_of
+from geoseg.models.deep.backends import Halving, forward_of
 from geoseg.models.deep.inputs import to_inputs
 from geoseg.models.deep.network import BundleNetwork, ModuleNetwork, Network
 from geoseg.models.deep.runtime import choose
@@ -48,12 +49,14 @@ class SemanticSegmenter:
         network: where its weights come from.
         runtime: where it runs; every choice is made by ``pinned``.
         with_probs: give probabilities instead of labels.
+        held: leave them on the device, for a join that adds them up there.
     """
 
     card: ModelCard
     network: Network
     runtime: Runtime = _FP32
     with_probs: bool = False
+    held: bool = False
     join: None = None
 
     @classmethod
@@ -93,7 +96,7 @@ class SemanticSegmenter:
             if self.with_probs:
                 probs = self.probabilities_of(x).contiguous().cpu().numpy()
                 return [SemanticTile(tile) for tile in probs]
-            layers = torch.stack(self.labels_of(x)).cpu().numpy()  # one download
+            layers = self.labels_of(x).cpu().numpy()  # one download
         return to_tiles(layers, self.card)
 
     def predict_batches(
@@ -106,6 +109,20 @@ class SemanticSegmenter:
 
     def probabilities_of(self, x: Tensor) -> Tensor:
         """Of normalized inputs on the device: the mean over the symmetries, in fixed order."""
+        return self._in_parts(self._probabilities, x)
+
+    def labels_of(self, x: Tensor) -> Tensor:
+        """Labels, score levels and further layers of normalized inputs on the device: uint8
+        (tile, layer, row, col).
+        """
+        return self._in_parts(lambda part: read_labels(self._probabilities(part), self.card), x)
+
+    def _in_parts(self, step: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """A step on a batch, or on its parts where memory is short for all that it needs."""
+        forward = forward_of(self.network, self.runtime, tuple(x.shape))
+        return Halving(step, forward.limit)(x) if isinstance(forward, Halving) else step(x)
+
+    def _probabilities(self, x: Tensor) -> Tensor:
         forward = forward_of(self.network, self.runtime, tuple(x.shape))
         names = SYMMETRIES[: int(self.card.parameters.get("symmetries", 1))]
         total: Tensor | None = None
@@ -114,12 +131,6 @@ class SemanticSegmenter:
             total = probs if total is None else total + probs
         assert total is not None
         return total / len(names) if len(names) > 1 else total
-
-    def labels_of(self, x: Tensor) -> list[Tensor]:
-        """Labels, score levels and further layers (tile, row, col) uint8 of normalized inputs,
-        on the device.
-        """
-        return read_labels(self.probabilities_of(x), self.card)
 
     def _softmax(self, logits: Tensor) -> Tensor:
         temperature = float(self.card.parameters.get("temperature", 1.0))
@@ -167,26 +178,32 @@ def thresholds_of(card: ModelCard) -> tuple[float, ...]:
     return tuple(float(given.get(category.name, 0.0)) for category in card.legend)
 
 
-def read_labels(probs: Tensor, card: ModelCard) -> list[Tensor]:
-    """Category ids, score levels and the card's further layers, (tile, row, col) uint8, on
-    the device of ``probs``.
+def read_labels(probs: Tensor, card: ModelCard) -> Tensor:
+    """Category ids, score levels and the card's further layers, uint8 (tile, layer, row, col),
+    on the device of ``probs`` (tile, class, row, col).
     """
-    labels = best_class(probs, thresholds_of(card))
-    ids = [*(category.id for category in card.legend), 255]
-    labels = torch.tensor(ids, dtype=torch.uint8, device=probs.device)[labels]
+    best = best_class(probs, thresholds_of(card))
+    ids = _numbers((*(category.id for category in card.legend), 255), torch.uint8, probs.device)
     kinds = [card.parameters.get("score", "confidence"), *_layer_kinds(card)]
-    out = [labels]
+    out = [ids[best]]
     for kind in kinds:
         planes = probs.unbind(1) if kind == "probs" else [score_of(probs, kind)]
         out += [torch.floor(plane * 254 + 0.5).to(torch.uint8) for plane in planes]
-    return out
+    return torch.stack(out, 1)
+
+
+@lru_cache(maxsize=64)
+def _numbers(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A few numbers on a device, uploaded once: an upload makes the host wait for its stream."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=dtype, device=device)
 
 
 def to_tiles(layers: NDArray[np.uint8], card: ModelCard) -> list[TileResult]:
-    """What ``read_labels`` gives, stacked (layer, tile, row, col), as one result per tile."""
+    """What ``read_labels`` gives (tile, layer, row, col), as one result per tile."""
     return [
         LabelTile(tile[0], tile[1], dict(zip(card.layers, tile[2:], strict=True)))
-        for tile in layers.swapaxes(0, 1)
+        for tile in layers
     ]
 
 
@@ -212,7 +229,7 @@ def best_class(probs: Tensor, thresholds: tuple[float, ...] = ()) -> Tensor:
     """
     if not thresholds:
         return probs.argmax(1)
-    least = torch.tensor(thresholds, dtype=probs.dtype, device=probs.device)
+    least = _numbers(thresholds, probs.dtype, probs.device)
     held = torch.where(probs >= least.view(1, -1, 1, 1), probs, -1.0)
     best, labels = held.max(1)
     return torch.where(best < 0, probs.shape[1], labels)
