@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import label, uniform_filter
 from toys import MeanSegmenter, array_scene, mean_labels
 
 from geoseg.engine.blocks import Job
+from geoseg.engine.cluster import ClusterExecutor
 from geoseg.engine.plan import PlanRequest, make_plan
 from geoseg.engine.report import NoProgress
-from geoseg.engine.run import ClusterExecutor, Executor, SerialExecutor, run_job
+from geoseg.engine.run import Executor, SerialExecutor, run_job
 from geoseg.engine.store import JobStore, open_map
 from geoseg.grid import Window
+from geoseg.models.segmenter import InstanceTile, SemanticTile
+from geoseg.pipeline import prepare
+from geoseg.requests import RunOptions
 
 
 def random_scene(seed: int, shape: tuple[int, int]):
@@ -76,6 +84,93 @@ def test_any_executor_gives_the_bytes_of_the_serial_one(tmp_path: Path, workers:
             assert twin.read_bytes() == file.read_bytes()
 
 
+@dataclass
+class ShuffledExecutor:
+    """Blocks of a window run, and come back, in an order that a seed gives."""
+
+    seed: int
+    window: int
+    workers: int = 1
+
+    def run(self, task, arguments, items):
+        rng = random.Random(self.seed)
+        items, waiting = iter(items), []
+        while True:
+            waiting += islice(items, self.window - len(waiting))
+            if not waiting:
+                return
+            item = waiting.pop(rng.randrange(len(waiting)))
+            yield item, task(*arguments, item)
+
+
+@dataclass(frozen=True)
+class MeanProbs(MeanSegmenter):
+    """Probabilities instead of labels, for blending."""
+
+    with_probs: bool = False
+
+    def predict(self, pixels, valid):
+        high = [uniform_filter(tile[0] / 255.0, 7, mode="mirror") for tile in pixels]
+        return [SemanticTile(np.stack([1 - p, p]).astype(np.float32)) for p in high]
+
+
+@dataclass(frozen=True)
+class MeanThings(MeanSegmenter):
+    """Each component above the mean is a thing."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "card", replace(self.card, task="panoptic"))
+
+    def predict(self, pixels, valid):
+        tiles = super().predict(pixels, valid)
+        return [
+            InstanceTile(label(tile.category_id)[0].astype(np.int32), tile.category_id, tile.score)
+            for tile in tiles
+        ]
+
+
+@settings(max_examples=9, deadline=None)
+@given(
+    seed=st.integers(0, 999),
+    window=st.integers(2, 30),
+    side=st.integers(1, 3),
+    model=st.sampled_from([MeanSegmenter, MeanProbs, MeanThings]),
+)
+def test_the_order_in_which_blocks_are_done_changes_no_byte(
+    tmp_path_factory, seed, window, side, model
+) -> None:
+    scene, _, _ = random_scene(seed % 3, (130, 110))
+    options = RunOptions(
+        block_tiles=side,
+        blend=model is MeanProbs,
+        min_area_m2=900.0,
+        fill_holes_m2=0.0 if model is MeanThings else 500.0,
+    )
+    prepared = prepare(scene, model(), options)
+    assert len(prepared.joins) == 1 + (model is not MeanSegmenter) + (model is not MeanThings)
+    folder = tmp_path_factory.mktemp("order")
+    for name, executor in (
+        ("serial", SerialExecutor()),
+        ("shuffled", ShuffledExecutor(seed, window)),
+    ):
+        job = Job(
+            scene=prepared.scene,
+            segmenter=prepared.segmenter,
+            plan=prepared.plan,
+            joins=prepared.joins,
+            store=JobStore(str(folder / name)),
+        )
+        run_job(job, executor, NoProgress())
+    compared = 0
+    for file in (folder / "serial").rglob("*"):
+        path = file.relative_to(folder / "serial")
+        if file.is_file() and path.parts[0] != "ledger":  # that one holds times
+            assert (folder / "shuffled" / path).read_bytes() == file.read_bytes(), path
+            compared += 1
+    assert compared > prepared.plan.block_count
+
+
 def test_a_region_is_a_crop_of_the_whole_map(tmp_path: Path) -> None:
     scene, _, _ = random_scene(2, (120, 100))
     segmenter = MeanSegmenter()
@@ -107,7 +202,6 @@ def test_a_run_that_was_cut_short_goes_on(tmp_path: Path) -> None:
 
 def test_planning_a_million_by_a_million_is_arithmetic() -> None:
     scene = array_scene(np.zeros((1, 4, 4), np.uint8))
-    from dataclasses import replace
 
     from odc.geo.geobox import GeoBox
 

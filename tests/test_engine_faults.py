@@ -13,10 +13,11 @@ from distributed import default_client
 from toys import BrokenReader, MeanSegmenter, PoisonSegmenter, array_scene
 
 from geoseg.engine.blocks import Job
+from geoseg.engine.cluster import ClusterExecutor
 from geoseg.engine.hold import check_same_job, hold
 from geoseg.engine.plan import PlanRequest, make_plan
 from geoseg.engine.report import NoProgress
-from geoseg.engine.run import ClusterExecutor, SerialExecutor, run_job
+from geoseg.engine.run import SerialExecutor, run_job
 from geoseg.engine.store import JobStore, open_map
 from geoseg.errors import BlockError, LockedError, ResumeError, WorkerError
 from geoseg.grid import Window

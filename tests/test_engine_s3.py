@@ -17,9 +17,10 @@ from test_engine_faults import job_over
 from toys import MeanSegmenter
 
 from geoseg.engine.blocks import Job
+from geoseg.engine.cluster import ClusterExecutor
 from geoseg.engine.hold import hold
 from geoseg.engine.report import NoProgress
-from geoseg.engine.run import ClusterExecutor, SerialExecutor, run_job
+from geoseg.engine.run import SerialExecutor, run_job
 from geoseg.engine.segmentmap import SegmentMap
 from geoseg.engine.store import JobStore, open_map
 from geoseg.errors import LockedError

@@ -46,7 +46,7 @@ ROOT_PURE = {"errors", "legend", "grid", "radiometry", ""}
 
 EXCEPTIONS: dict[str, set[str]] = {
     # module: what it may import beyond its layer, and why
-    "engine/run.py": {"dask", "distributed"},  # the one place that knows Dask
+    "engine/cluster.py": {"dask", "distributed"},  # the one place that knows Dask
     "engine/segmentmap.py": {"xarray"},  # handing a map over to xarray, in memory
     "export/picture.py": {"matplotlib"},  # drawing is its whole purpose
     "models/deep/detections.py": {"geoseg.stitch"},  # NMS, flattening and fusion: one copy

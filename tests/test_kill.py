@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from clusters import Cluster, cluster_in
 
 pytestmark = pytest.mark.slow
 
@@ -92,72 +93,24 @@ def test_killed_and_run_again(seed: int, undisturbed: Path, tmp_path: Path) -> N
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen]]]:
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
     """A scheduler and two workers as processes of their own."""
-    dask = [sys.executable, "-m", "dask"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    scheduler = subprocess.Popen(
-        [
-            *dask,
-            "scheduler",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            "0",
-            "--dashboard-address",
-            "127.0.0.1:0",
-            "--scheduler-file",
-            str(tmp_path / "scheduler.json"),
-        ],
-        **quiet,
-    )
-    while not (tmp_path / "scheduler.json").exists():
-        time.sleep(0.05)
-    address = json.loads((tmp_path / "scheduler.json").read_text())["address"]
-    environment = os.environ | {"PYTHONPATH": str(HERE)}
-    workers = [
-        subprocess.Popen(
-            [
-                *dask,
-                "worker",
-                address,
-                "--nthreads",
-                "2",
-                "--host",
-                "127.0.0.1",
-                "--no-dashboard",
-                "--death-timeout",
-                "20",
-                "--local-directory",
-                str(tmp_path / "scratch"),
-            ],
-            env=environment,
-            **quiet,
-        )
-        for _ in range(2)
-    ]
-    processes = [scheduler, *workers]
-    try:
-        yield address, processes
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+    with cluster_in(tmp_path) as found:
+        yield found
 
 
-def test_the_scheduler_is_killed(undisturbed: Path, cluster, tmp_path: Path) -> None:
-    address, processes = cluster
+def test_the_scheduler_is_killed(undisturbed: Path, cluster: Cluster, tmp_path: Path) -> None:
     folder = tmp_path / "job"
     folder.mkdir()
     running = subprocess.Popen(
-        [*PROGRAM, str(folder), "0", address], stderr=subprocess.PIPE, text=True
+        [*PROGRAM, str(folder), "0", cluster.address], stderr=subprocess.PIPE, text=True
     )
     wait_for_blocks(running, folder, 20)
-    processes[0].kill()
+    cluster.processes[0].kill()
     _, stderr = running.communicate(timeout=120)
     assert running.returncode == 4, stderr
     assert re.fullmatch(r"[^\n]*scheduler[^\n]*what is done is kept[^\n]*\n", stderr), stderr
-    for process in processes[1:]:
+    for process in cluster.processes[1:]:
         process.kill()
         process.wait()
     done_before = blocks_done(folder)
