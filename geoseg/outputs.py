@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from geoseg.engine.segmentmap import SegmentMap
 from geoseg.errors import InputError
 from geoseg.grid import Window
+from geoseg.layers import layer_in_name, write_layer
 from geoseg.legend import NODATA_CATEGORY
 from geoseg.outlines import Geometry, as_geometry, layer_type
 from geoseg.sharing import ORDER, companions, share
@@ -184,6 +185,8 @@ def write_map(
         progress.start(f"write {Path(path).suffix[1:]}", result.region.pixels)
         if kind == "vector":
             _write_polygons(result, path, options, progress)
+        elif kind == "raster" and (layer := layer_in_name(path, result)) is not None:
+            write_layer(result, layer, path, provenance_of(result), overwrite=True)
         elif kind == "raster":
             write_raster(result, path, overwrite=True)
         elif kind == "picture":

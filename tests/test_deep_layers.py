@@ -87,6 +87,53 @@ def test_layers_become_files_that_read_as_probabilities(kept: Path, tmp_path: Pa
         )
 
 
+def test_probabilities_are_one_file_with_a_band_per_class(kept: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["layers", str(kept), "-o", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert sorted(p.name for p in tmp_path.glob("*.tif")) == [
+        "entropy.tif",
+        "probs.tif",
+        "score.tif",
+    ]
+    given = SegmentMap.open(str(kept))
+    with rasterio.open(tmp_path / "probs.tif") as file:
+        assert file.descriptions == tuple(category.name for category in given.legend)
+        assert (file.count, set(file.dtypes), file.nodata) == (9, {"uint8"}, 255)
+        assert file.scales == (pytest.approx(1 / 254),) * 9
+        for band, category in enumerate(given.legend, 1):
+            name = f"prob_{category.id}"
+            np.testing.assert_array_equal(file.read(band), given.read(names=(name,))[name])
+    from rio_cogeo import cog_validate
+
+    assert cog_validate(tmp_path / "probs.tif")[0]
+
+
+def test_the_command_writes_layers_beside_its_map(tmp_path: Path) -> None:
+    """Blended, too: a layer is what the labels were read from."""
+    out = tmp_path / "a.tif"
+    arguments = ["map", str(DEMO), "-m", "terrain", "-o", str(out), "--aoi", "591000,9101000,591400,9101300"]  # fmt: skip
+    done = CliRunner().invoke(
+        cli, [*arguments, "--layers", "probs,margin", "--blend", "--tile-size", "128"]
+    )
+    assert done.exit_code == 0, done.output
+    names = sorted(p.name for p in tmp_path.glob("*.tif"))
+    assert names == ["a.margin.tif", "a.probs.tif", "a.tif"]
+    with rasterio.open(out) as labels, rasterio.open(tmp_path / "a.probs.tif") as probs:
+        assert labels.bounds == probs.bounds
+        found, levels = labels.read(1), probs.read().astype(int)
+    chosen = np.take_along_axis(levels, found[None].astype(int), 0)[0]
+    assert (chosen == levels.max(0)).all()
+    again = CliRunner().invoke(
+        cli, [*arguments[:-4], "-o", str(tmp_path / "b.tif"), "--layers", "x"]
+    )
+    assert again.exit_code == 2
+    assert "layer 'x': use probs, confidence" in again.stderr
+    (tmp_path / "c.probs.tif").touch()
+    arguments[5] = str(tmp_path / "c.tif")
+    again = CliRunner().invoke(cli, [*arguments, "--layers", "probs"])
+    assert again.exit_code == 2 and "c.probs.tif: exists already" in again.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -17,7 +17,8 @@ __all__ = ["command", "write_layers"]
 def command(source: str, output: str, wanted: tuple[str, ...], overwrite: bool) -> None:
     r"""Write the layers of MAP (.zarr), one Cloud Optimized GeoTIFF each.
 
-    uint8 levels of 254 that a GIS reads as 0 to 1; 255 is nodata.
+    uint8 levels of 254 that a GIS reads as 0 to 1; 255 is nodata. All probabilities go to
+    probs.tif, one band per class, called as the class; --layer prob_CLASS writes one alone.
 
     \b
     geoseg map scene.tif -m terrain --set layers=probs,margin,entropy -o map.zarr
@@ -32,32 +33,17 @@ def write_layers(
 ) -> list[Path]:
     """See ``command``; returns the files. Raises InputError's children."""
     from geoseg.engine.segmentmap import SegmentMap
-    from geoseg.errors import InputError
-    from geoseg.export.raster import RasterOptions, write_raster
+    from geoseg.layers import PROBS, layers_of, write_layer
     from geoseg.outputs import provenance_of
 
     given = SegmentMap.open(source)
-    files = {"score": "score", **{name: name for name in given.layers}}
-    files |= {
-        f"prob_{c.id}": f"prob_{c.name}" for c in given.legend if f"prob_{c.id}" in given.layers
-    }
-    chosen = {name: file for name, file in files.items() if not wanted or file in wanted}
-    missing = set(wanted) - set(chosen.values())
-    if missing:
-        raise InputError(
-            f"{source}: no layer {', '.join(sorted(missing))}: it has {', '.join(files.values())}"
-        )
+    have = layers_of(given)
+    # a file per class is had by asking for it
+    every = [name for name in have if PROBS not in have or not name.startswith("prob_")]
     Path(folder).mkdir(parents=True, exist_ok=True)
     written = []
-    for name, file in chosen.items():
-        path = Path(folder) / f"{file}.tif"
-        write_raster(
-            lambda window, name=name: given.read(window, (name,))[name],  # type: ignore[misc]
-            path,
-            geobox=given.geobox,
-            provenance=provenance_of(given) | {"layer": file},
-            overwrite=overwrite,
-            options=RasterOptions(kind="score"),
-        )
+    for name in wanted or every:
+        path = Path(folder) / f"{name}.tif"
+        write_layer(given, name, path, provenance_of(given), overwrite=overwrite)
         written.append(path)
     return written

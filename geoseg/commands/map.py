@@ -62,6 +62,11 @@ __all__ = ["command", "interruptible", "run_options_from"]
     "--mask-with", metavar="MODEL", help="Leave out what another model gives --mask-classes."
 )
 @click.option("--mask-classes", metavar="LIST", help="Of --mask-with, e.g. cloud,shadow.")
+@click.option(
+    "--layers",
+    metavar="LIST",
+    help="Beside the first output: probs, confidence, margin, entropy as NAME.LAYER.tif.",
+)
 @click.option("--blend", is_flag=True, help="Blend probabilities of neighbouring tiles.")
 @click.option(
     "--on-error",
@@ -108,6 +113,7 @@ def command(scenes: tuple[str, ...], model: str, outputs: tuple[str, ...], **opt
 
     if options["geometry"] != "polygon" and any(out.endswith(".qgz") for out in outputs):
         raise InputError("--geometry: a project (.qgz) shows polygons: leave one of them out")
+    outputs, options = _with_layers(outputs, options)
     request = MapRequest(
         outputs=outputs,
         overwrite=options["overwrite"],
@@ -148,6 +154,21 @@ def command(scenes: tuple[str, ...], model: str, outputs: tuple[str, ...], **opt
         click.echo(json.dumps(report.to_dict(), indent=2))
     elif not options["quiet"]:
         click.echo(summary_text(report, opened))
+
+
+def _with_layers(
+    outputs: tuple[str, ...], options: dict[str, Any]
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """A file per layer beside the first output, and the setting that makes the model give them."""
+    from pathlib import Path
+
+    names = parse_bands(options["layers"])
+    if not names:
+        return outputs, options
+    first = Path(outputs[0])
+    files = tuple(str(first.with_name(f"{first.stem}.{name}.tif")) for name in names)
+    setting = f"layers={','.join(names)}"
+    return (*outputs, *files), options | {"settings": (*options["settings"], setting)}
 
 
 def _taught(scene: Any, model: str, options: dict[str, Any]) -> Any:

@@ -49,11 +49,13 @@ class RasterOptions:
         kind: what the numbers are: ``category`` (uint8, 255 = nodata), ``score`` (uint8
             levels of 254, 255 = none; scaled to 0..1 when a GIS reads it) or ``instance``
             (uint32, 0 = none).
+        bands: their descriptions where there are several, else the kind is its description.
         creation: options of GDAL's COG driver, by name.
 
     """
 
     kind: Kind = "category"
+    bands: tuple[str, ...] = ()
     creation: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -69,9 +71,10 @@ def write_raster(
 ) -> dict[int, int]:
     """Write a map to a Cloud Optimized GeoTIFF; returns pixels per value of a class map.
 
-    ``source`` is an array (row, col) or a function that gives one for a Window of the grid
-    ``geobox`` (odc-geo's; its crs may be None). With a legend a class map gets its colour
-    table, category names and attribute table (``.aux.xml``) and a ``.qml`` for QGIS beside.
+    ``source`` is an array (row, col), or (band, row, col) where ``options`` name bands, or a
+    function that gives one for a Window of the grid ``geobox`` (odc-geo's; its crs may be
+    None). With a legend a class map gets its colour table, category names and attribute table
+    (``.aux.xml``) and a ``.qml`` for QGIS beside.
     Overviews take the mode of classes, the mean of scores, the nearest instance.
 
     Raises OutputError when the file can't be written or reads back otherwise than it was
@@ -100,9 +103,9 @@ def write_raster(
 def _reader_of(
     array: NDArray[Any], shape: tuple[int, int], path: str | os.PathLike[str]
 ) -> Callable[[Window], NDArray[Any]]:
-    if array.shape != shape:
+    if array.shape[-2:] != shape:
         raise OutputError(f"{path}: an array of {array.shape} does not fit a grid of {shape}")
-    return lambda window: array[window.slices]
+    return lambda window: array[(..., *window.slices)]
 
 
 def _windows(shape: tuple[int, int]) -> Iterator[Window]:
@@ -132,7 +135,7 @@ def _fill(
         "driver": "GTiff",
         "width": cols,
         "height": rows,
-        "count": 1,
+        "count": max(len(options.bands), 1),
         "dtype": dtype,
         "nodata": _NODATA[options.kind],
         "crs": None if geobox.crs is None else geobox.crs.to_wkt(),
@@ -149,7 +152,8 @@ def _fill(
             file.write_colormap(1, {c.id: (*c.rgb, 255) for c in legend})
         for window in _windows((rows, cols)):
             pixels = np.ascontiguousarray(read(window), dtype)
-            file.write(pixels, 1, window=_of_rasterio(window))
+            layers = pixels.reshape(-1, *window.shape)
+            file.write(layers, window=_of_rasterio(window))
             sums.append(zlib.crc32(pixels.data))
             if counts is not None:
                 counts += np.bincount(pixels.ravel(), minlength=256)
@@ -159,9 +163,10 @@ def _fill(
 def _tag(plain: Path, provenance: Mapping[str, str], options: RasterOptions) -> None:
     with rasterio.open(plain, "r+") as file:
         file.update_tags(**provenance)
-        file.set_band_description(1, options.kind)
+        for number, name in enumerate(options.bands or (options.kind,), 1):
+            file.set_band_description(number, name)
         if options.kind == "score":
-            file.scales = (_SCORE_SCALE,)
+            file.scales = (_SCORE_SCALE,) * file.count
 
 
 def _to_cog(plain: Path, part: Path, options: RasterOptions) -> None:
@@ -182,7 +187,7 @@ def _compare(part: Path, sums: list[int], shape: tuple[int, int]) -> None:
     """Read every pixel back; raises OutputError where one differs."""
     with rasterio.open(part, driver="GTiff") as file:
         for window, expected in zip(_windows(shape), sums, strict=True):
-            pixels = np.ascontiguousarray(file.read(1, window=_of_rasterio(window)))
+            pixels = np.ascontiguousarray(file.read(window=_of_rasterio(window)))
             if zlib.crc32(pixels.data) != expected:
                 raise OutputError(
                     f"{part.name}: {window} reads back otherwise than it was written: "
