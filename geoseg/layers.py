@@ -24,7 +24,7 @@ def layers_of(given: SegmentMap) -> dict[str, tuple[str, ...]]:
     by_class = {f"prob_{c.name}": f"prob_{c.id}" for c in given.legend}
     by_class = {name: array for name, array in by_class.items() if array in given.layers}
     others = [name for name in given.layers if not name.startswith("prob_")]
-    found = {"score": ("score",)} | {name: (name,) for name in others}
+    found: dict[str, tuple[str, ...]] = {name: (name,) for name in ("score", *others)}
     if len(by_class) == len(given.legend):
         found[PROBS] = tuple(by_class.values())
     return found | {name: (array,) for name, array in by_class.items()}

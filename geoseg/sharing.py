@@ -84,7 +84,8 @@ def colour_bands(scene: Scene) -> tuple[int, int, int]:
 def _project(
     result: SegmentMap, scene: Scene, path: str, outputs: Sequence[str], report: RunReport
 ) -> None:
-    from geoseg.export.project import Project, ProjectLayer, write_project
+    from geoseg.export.project import Project, write_project
+    from geoseg.export.projectlayer import ProjectLayer
     from geoseg.export.raster import RasterOptions, write_raster
     from geoseg.export.target import kind_of
     from geoseg.outputs import provenance_of

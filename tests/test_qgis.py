@@ -19,7 +19,8 @@ import shapely
 from test_export_raster import grid
 from test_export_vector import LEGEND
 
-from geoseg.export.project import Project, ProjectLayer, write_project
+from geoseg.export.project import Project, write_project
+from geoseg.export.projectlayer import ProjectLayer
 from geoseg.export.raster import RasterOptions, write_raster
 from geoseg.export.vector import VectorOptions, write_vector
 from geoseg.legend import Category, Legend

@@ -28,7 +28,8 @@ def command(
     geoseg project map.gpkg map.tif scene.tif -o map.qgz
     """
     from geoseg.export.facts import legend_of
-    from geoseg.export.project import Project, ProjectLayer, hectares_of, role_of, write_project
+    from geoseg.export.project import Project, write_project
+    from geoseg.export.projectlayer import ProjectLayer, hectares_of, role_of
     from geoseg.export.target import check_output
     from geoseg.legend import Legend
 

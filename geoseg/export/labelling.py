@@ -18,7 +18,7 @@ from pyproj import CRS
 
 from geoseg.export import qgis
 from geoseg.export.ogr import date
-from geoseg.export.project import ProjectLayer, _box, _ground, _scene_renderer, _srs
+from geoseg.export.projectlayer import ProjectLayer, add_srs, box_of, ground_of, scene_renderer
 from geoseg.export.target import written_beside
 from geoseg.legend import Category, Legend
 
@@ -133,11 +133,11 @@ def _document(
     crs, extent = _place(layers[0])
     if scene is not None:
         ground = ProjectLayer(path=Path(scene), role="scene", name=Path(scene).stem)
-        place = _ground(ground)
+        place = ground_of(ground)
         crs, extent = place.crs or crs, place.extent
         _scene_layer(ground, place.crs, folder, tree, nodes)
     if crs is not None:
-        _srs(ET.SubElement(root, "projectCrs"), crs)
+        add_srs(ET.SubElement(root, "projectCrs"), crs)
     # snap to corners and edges within 12 px, and let neighbours share them
     ET.SubElement(
         root, "snapping-settings", enabled="1", mode="2", type="3", tolerance="12", unit="1"
@@ -151,10 +151,10 @@ def _document(
     ET.SubElement(digitizing, "TopologicalEditing", type="int").text = "1"
     if extent is not None:
         view = ET.SubElement(ET.SubElement(root, "ProjectViewSettings"), "DefaultViewExtent")
-        for name, value in _box(extent).items():
+        for name, value in box_of(extent).items():
             view.set(name, value)
         if crs is not None:
-            _srs(view, crs)
+            add_srs(view, crs)
     return root
 
 
@@ -176,7 +176,7 @@ def _bookmarks(
             extent=f"POLYGON(({ring}))",
         )
         if crs is not None:
-            _srs(mark, crs)
+            add_srs(mark, crs)
 
 
 def _place(layer: EditLayer) -> tuple[CRS | None, tuple[float, float, float, float] | None]:
@@ -198,7 +198,7 @@ def _edit_layer(
     ET.SubElement(node, "layername").text = name
     crs, _ = _place(layer)
     if crs is not None:
-        _srs(ET.SubElement(node, "srs"), crs)
+        add_srs(ET.SubElement(node, "srs"), crs)
     ET.SubElement(node, "provider", encoding="UTF-8").text = "ogr"
     node.extend(list(ET.fromstring(layer.qml.split("\n", 1)[1])))
 
@@ -214,6 +214,6 @@ def _scene_layer(
     ET.SubElement(node, "datasource").text = f"./{relative}"
     ET.SubElement(node, "layername").text = qgis.clean_text(layer.name)
     if crs is not None:
-        _srs(ET.SubElement(node, "srs"), crs)
+        add_srs(ET.SubElement(node, "srs"), crs)
     ET.SubElement(node, "provider").text = "gdal"
-    ET.SubElement(node, "pipe").append(_scene_renderer(layer))
+    ET.SubElement(node, "pipe").append(scene_renderer(layer))
