@@ -26,19 +26,31 @@ LINE_EVERY_S = 10.0
     multiple=True,
     required=True,
     metavar="FILE|FOLDER",
-    help="Polygons, a GeoTIFF of categories, COCO of one image: one per scene, one for all, or "
-    "a folder of files that begin with the scenes' names.",
+    help="Polygons, a GeoTIFF of categories (8 bits) or of instances (more), COCO of one image: "
+    "one per scene, one for all, or a folder of files that begin with the scenes' names.",
 )
 @click.option("-o", "--out", required=True, metavar="BUNDLE", help="A folder, or a .zip.")
-@click.option("--task", type=click.Choice(["semantic"]), default="semantic", show_default=True)
+@click.option(
+    "--task",
+    type=click.Choice(["semantic", "instance", "panoptic"]),
+    default="semantic",
+    show_default=True,
+    help="Classes; things one by one; things and the classes around them.",
+)
 @click.option("--column", metavar="NAME", help="Column that holds the class.")
 @click.option("--classes", metavar="A,B,...", help="All classes; by default what is found.")
+@click.option("--things", metavar="A,B,...", help="Classes that are told apart (panoptic).")
 @click.option("--legend", metavar="NAME|FILE", help="Names of a raster's numbers, and colours.")
 @click.option("--extent", metavar="FILE", help="Inside these polygons everything is labelled.")
+@click.option("--exhaustive", is_flag=True, help="Everything on the scenes is labelled.")
 @click.option("--background", default="background", show_default=True, metavar="CLASS")
 @click.option("-b", "--bands", metavar="LIST", help="Bands by name or number; all by default.")
 @click.option("--gsd", type=float, metavar="M", help="Train at this GSD.")
-@click.option("--architecture", default="unet", show_default=True)
+@click.option(
+    "--architecture",
+    default="",
+    help="By default unet; parcels for one class of things, else centers.",
+)
 @click.option("--encoder", default="", help="By default a small one (EfficientNet-Lite0).")
 @click.option("--start", metavar="FILE", help="Weights of the encoder, or a bundle to go on from.")
 @click.option("--steps", type=click.IntRange(1), default=1000, show_default=True)
@@ -67,6 +79,7 @@ def command(scenes: tuple[str, ...], **options: Any) -> None:
 
     \b
     geoseg train field.tif --labels labels.gpkg --out weeds.zip
+    geoseg train a.tif --labels a.gpkg --task instance --exhaustive --out fields.zip
     geoseg map other.tif --model weeds.zip -o weeds.gpkg
     """
     from geoseg.export.target import written_beside
@@ -101,12 +114,15 @@ def _job(scenes: tuple[str, ...], options: dict[str, Any]) -> Job:
     from geoseg.learn.job import Job, Split
     from geoseg.learn.train import Schedule
 
+    if options["extent"] and options["exhaustive"]:
+        raise InputError("--extent and --exhaustive both say where all is labelled: give one")
     if options["fold"] and options["fold"] > options["folds"]:
         raise InputError(f"--fold {options['fold']} of {options['folds']} folds: count from 1")
     reading = LabelOptions(
         column=options["column"],
         legend=_legend(options["legend"]),
         extent=None if options["extent"] is None else Path(options["extent"]),
+        exhaustive=options["exhaustive"],
         background=options["background"],
     )
     schedule = Schedule(
@@ -127,7 +143,9 @@ def _job(scenes: tuple[str, ...], options: dict[str, Any]) -> Job:
     return Job(
         scenes=tuple(map(Path, scenes)),
         labels=tuple(map(Path, options["labels"])),
+        task=options["task"],
         classes=tuple(parse_bands(options["classes"]) or ()),
+        things=tuple(parse_bands(options["things"]) or ()),
         reading=reading,
         bands=tuple(parse_bands(options["bands"]) or ()),
         gsd_m=options["gsd"],
@@ -151,12 +169,12 @@ def _legend(text: str | None) -> Legend | None:
 def _described(prepared: Prepared) -> list[str]:
     from geoseg.learn.ground import class_counts
 
-    kept = class_counts(prepared.train, prepared.classes)
-    held = class_counts(prepared.validation, prepared.classes)
+    classes = prepared.goal.classes
+    kept, held = (class_counts(g, classes) for g in (prepared.train, prepared.validation))
     lines = [f"geoseg: {note}" for note in prepared.notes]
     return lines + [
         f"geoseg: {name}: {kept[name]:,} px to train on, {held[name]:,} px to validate on"
-        for name in prepared.classes
+        for name in classes
     ]
 
 
@@ -195,11 +213,12 @@ class _Steps:
         step = entry["step"]
         if self._first is None:
             self._first = step - 1
-        if "mIoU" in entry:
-            self._metric = f", validation mIoU {entry['mIoU']:.3f}"
+        metric = next((name for name in ("PQ", "mIoU") if name in entry), None)
+        if metric:
+            self._metric = f", validation {metric} {entry[metric]:.3f}"
         text = f"loss {entry['loss']:.3f}{self._metric}"
         now = time.monotonic()
-        due = now - self._said >= LINE_EVERY_S or "mIoU" in entry or step == self._total
+        due = now - self._said >= LINE_EVERY_S or metric or step == self._total
         if self._bar is not None:
             self._bar.update(self._task, completed=step, description=text)
         elif due and not self._quiet:

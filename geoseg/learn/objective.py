@@ -2,7 +2,8 @@
 
 ``Classes`` learns a class per pixel. ``Parcels`` learns extent, boundary and distance, from
 which a watershed makes objects that touch but don't fuse (Waldner & Diakogiannis 2020,
-doi:10.1016/j.rse.2020.111741).
+doi:10.1016/j.rse.2020.111741). ``Centers`` learns classes, centres and the way to them (Cheng
+et al. 2020, arXiv:1911.10194).
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from geoseg.learn.samples import IGNORE, Chip
+from geoseg.models.deep.centers import IGNORE as NO_CHANNEL
+from geoseg.models.deep.centers import CenterTargets, center_loss, center_targets, split
 from geoseg.models.deep.parcels import parcel_loss, parcel_targets
 
-__all__ = ["Classes", "Objective", "Parcels"]
+__all__ = ["Centers", "Classes", "Objective", "Parcels"]
 
 
 class Objective(Protocol):
@@ -110,3 +113,33 @@ class Parcels:
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """See Objective."""
         return parcel_loss(logits, targets[:, :3], targets[:, 3] > 0)
+
+
+@dataclass(frozen=True)
+class Centers:
+    """Channels of classes, a centre's heat, and the way to the centre.
+
+    ``channels``: the semantic channel of each label. Targets and loss are those of
+    ``geoseg.models.deep.centers``.
+    """
+
+    channels: tuple[int, ...]
+
+    @property
+    def outputs(self) -> int:
+        """The semantic channels and three."""
+        return max(self.channels) + 4
+
+    def targets(self, chip: Chip) -> NDArray[np.float32]:
+        """(6, row, col): channel, heat, two offsets, where they count, weight."""
+        table = np.full(256, NO_CHANNEL, np.int64)
+        table[: len(self.channels)] = self.channels
+        made = center_targets(chip.instance_id, table[chip.labels])
+        layers = (made.semantic[None], made.center[None], made.offset, made.thing[None])
+        return np.concatenate([*layers, made.weight[None]]).astype(np.float32)
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """See Objective."""
+        semantic, heat, offset = targets[:, 0].long(), targets[:, 1], targets[:, 2:4]
+        truth = CenterTargets(semantic, heat, offset, targets[:, 4], targets[:, 5])
+        return torch.stack(list(center_loss(split(logits), truth).values())).sum()

@@ -26,6 +26,9 @@ __all__ = ["report_html"]
 SHOWN = 4
 """Worst and best places, each."""
 
+CURVES = ("mIoU", "IoU", "PQ", "F1")
+"""Beginnings of the figures that are drawn."""
+
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
   color: #222; background: #fff }
@@ -39,7 +42,7 @@ img { max-width: 100% } figure { margin: 1rem 0 } figcaption, .note { color: #55
 
 def report_html(outcome: Outcome, notes: Sequence[str]) -> str:
     """One page with all pictures inside; no script, nothing from the network."""
-    card = outcome.card
+    card, legend = outcome.card, outcome.labels
     total = sum((place.confusion for place in outcome.places), Confusion.empty())
     ranked = sorted(outcome.places, key=lambda place: place.confusion.accuracy)
     half = min(SHOWN, max(len(ranked) // 2, 1))
@@ -47,14 +50,14 @@ def report_html(outcome: Outcome, notes: Sequence[str]) -> str:
     parts = [
         f"<h1>{escape(card.name)}</h1><p>{escape(card.training_data)}</p>",
         "".join(f"<p class=note>{escape(note)}</p>" for note in notes),
-        f"<h2>On places that were not trained on</h2>{_scores(total, card.legend)}",
+        f"<h2>On places that were not trained on</h2>{_scores(total, legend)}",
         f"<p>{escape(card.accuracy)}</p>",
         f"<h2>Curves</h2>{_curves(outcome.log)}",
-        f"<h2>Confusion</h2>{_matrix(total, card.legend)}",
-        f"<h2>Worst places</h2>{_key(card.legend)}",
-        *(_place(place, card.legend) for place in worst),
-        f"<h2>Best places</h2>{_key(card.legend)}" if best else "",
-        *(_place(place, card.legend) for place in best),
+        f"<h2>Confusion</h2>{_matrix(total, legend)}",
+        f"<h2>Worst places</h2>{_key(legend)}",
+        *(_place(place, legend) for place in worst),
+        f"<h2>Best places</h2>{_key(legend)}" if best else "",
+        *(_place(place, legend) for place in best),
     ]
     head = f"<meta charset=utf-8><title>{escape(card.name)}</title><style>{_STYLE}</style>"
     return f"<!doctype html><html lang=en><head>{head}</head><body>{''.join(parts)}</body></html>"
@@ -106,11 +109,11 @@ def _curves(log: Sequence[dict[str, Any]]) -> str:
     left.plot(steps[width - 1 :], smooth, color="#0072b2")
     left.set(xlabel="step", ylabel="training loss")
     judged = [entry for entry in log if "mIoU" in entry]
-    for name in [k for k in (judged[-1] if judged else {}) if "IoU" in k]:
+    for name in [k for k in (judged[-1] if judged else {}) if k.split()[0] in CURVES]:
         points = [(e["step"], e[name]) for e in judged if name in e]
-        thick = 2.2 if name == "mIoU" else 1.0
+        thick = 2.2 if name in ("mIoU", "PQ") else 1.0
         right.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name, lw=thick)
-    right.set(xlabel="step", ylabel="validation IoU", ylim=(0, 1))
+    right.set(xlabel="step", ylabel="validation", ylim=(0, 1))
     right.legend(fontsize=7)
     return f"<figure>{_image(figure)}</figure>"
 
@@ -120,8 +123,8 @@ def _place(place: Place, legend: Legend) -> str:
     FigureCanvasAgg(figure)
     shown = (
         ("scene", _picture(place)),
-        ("label", _coloured(place.truth, legend)),
-        ("found", _coloured(place.found, legend)),
+        ("label", _outlined(_coloured(place.truth, legend), place.truth_id)),
+        ("found", _outlined(_coloured(place.found, legend), place.found_id)),
     )
     for axes, (title, picture) in zip(figure.subplots(1, 3), shown, strict=True):
         axes.imshow(picture, interpolation="nearest")
@@ -153,6 +156,17 @@ def _coloured(position: NDArray[np.uint8], legend: Legend) -> NDArray[np.uint8]:
         table[category.id] = category.rgb
     table[IGNORE] = 255
     return table[position]
+
+
+def _outlined(picture: NDArray[np.uint8], ids: NDArray[np.int32] | None) -> NDArray[np.uint8]:
+    """Dark where one thing ends."""
+    if ids is None:
+        return picture
+    edge = np.zeros(ids.shape, bool)
+    edge[1:] |= ids[1:] != ids[:-1]
+    edge[:, 1:] |= ids[:, 1:] != ids[:, :-1]
+    out: NDArray[np.uint8] = np.where(edge[..., None], np.uint8(20), picture)
+    return out
 
 
 def _key(legend: Legend) -> str:
