@@ -46,6 +46,10 @@ WORKER_WAIT_S = 60.0
 """How long a job waits for a worker that can take its blocks before it says so."""
 
 
+_OF_GPUS = ["geoseg.engine.gpus"]
+"""What each local worker process loads first."""
+
+
 class ClusterExecutor(AbstractContextManager["ClusterExecutor"]):
     """Blocks as Dask tasks: threads of this process, worker processes, or any cluster.
 
@@ -73,6 +77,7 @@ class ClusterExecutor(AbstractContextManager["ClusterExecutor"]):
         self.workers = max(workers, 1)
         self.resources = dict(resources or {})
         self.wait_s = wait_s
+        self.share_gpus = True  # False: each of the local workers sees all of them
         self._workers = workers
         self._address = address
         self._given = client
@@ -99,6 +104,10 @@ class ClusterExecutor(AbstractContextManager["ClusterExecutor"]):
                     f"no scheduler answers at {self._address} ({error}): start one with "
                     "'dask scheduler' and workers with 'dask worker'"
                 ) from error
+            except TypeError as error:  # how distributed says that it has no certificate
+                raise WorkerError(
+                    f"{self._address} wants TLS ({error}): give its files with --tls CA,CERT,KEY"
+                ) from error
         elif self._given is None:
             settings = {
                 # the engine bounds memory itself: a paused or spilling worker only hides it
@@ -119,6 +128,7 @@ class ClusterExecutor(AbstractContextManager["ClusterExecutor"]):
                     memory_limit=0,
                     silence_logs=logging.CRITICAL,
                     security=self._security,
+                    preload=_OF_GPUS if self._workers > 0 and self.share_gpus else [],
                 )
                 self._client = Client(self._cluster)
         self._wait_for_workers()
@@ -319,9 +329,10 @@ class _Given:
             if self._held is not None and self._held.status == "finished":
                 return self._held
             self._wait()
-            # those of this moment may all be gone before they are reached: a ValueError, which
-            # is Dask's word for copies on no worker
-            with suppress(ValueError, TimeoutError):
+            # those of this moment may be gone before they are reached: an OSError of the
+            # scheduler's connection to them, or, when none is left, a ValueError, which is
+            # Dask's word for copies on no worker; a lost scheduler is noticed by waiting
+            with suppress(ValueError, OSError):
                 # broadcast reaches the workers of this moment; one that starts later copies them
                 (self._held,) = self._client.scatter(
                     [self._arguments], broadcast=True, hash=False, direct=False
