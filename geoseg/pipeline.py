@@ -120,6 +120,9 @@ def run(
         )
     before = store.read_json("job.json")
     if before is not None:
+        if prepared.options.batch is None:
+            # what fits a GPU's free memory may be another number today
+            identity["plan"]["pins"]["batch"] = before["identity"]["plan"]["pins"]["batch"]
         check_same_job(before["identity"], identity, store.url)
         # the blocks of the first run stay, whatever memory this one may use
         prepared = replace(prepared, plan=Plan.from_dict(before["plan"]))
@@ -168,7 +171,7 @@ def executor_for(options: RunOptions) -> AbstractContextManager[Executor]:
     """The executor that the options ask for."""
     if options.workers < 0:
         return nullcontext(SerialExecutor())
-    return ClusterExecutor(
+    executor = ClusterExecutor(
         options.workers,
         address=options.scheduler,
         client=options.client,
@@ -176,6 +179,9 @@ def executor_for(options: RunOptions) -> AbstractContextManager[Executor]:
         resources=options.resources,
         dashboard=options.dashboard,
     )
+    # a GPU that was named is the one that is used
+    executor.share_gpus = options.device in ("auto", "cuda")
+    return executor
 
 
 def _job(prepared: Prepared, store: JobStore, executor: Executor, progress: Progress) -> Job:
