@@ -138,9 +138,9 @@ class Goal:
     def validation(self, held: Sequence[Labelled], how: Normalization) -> Validation:
         """What judges the network."""
         default = defaults(self.network)
-        small = max(max(ground.labels.shape) for ground in held) < SMALL_PX
-        core = max(64, default.divisor) if small else 256
         if self.task == "semantic":
+            small = max(max(ground.labels.shape) for ground in held) < SMALL_PX
+            core = max(64, default.divisor) if small else 256
             return Validation(held, self.classes, how, default.halo, core)
         things = Things(
             classes=self.classes,
@@ -148,7 +148,7 @@ class Goal:
             nothing=self.classes.index(self.background) if self.task == "instance" else None,
             decode=self.decode,
         )
-        return ThingValidation(held, things, how, default.halo, core)
+        return ThingValidation(held, things, how, default.halo)
 
     def decode(self, logits: Tensor, valid: NDArray[np.bool_]) -> InstanceTile:
         """Things of a whole ground, as a model of this goal finds them in a tile."""
