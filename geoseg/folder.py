@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from geoseg.models.segmenter import Fittable, Segmenter
     from geoseg.scene.reader import Scene
 
-__all__ = ["FolderReport", "Row", "find_scenes", "map_folder"]
+__all__ = ["FolderReport", "Row", "find_scenes", "images_in", "map_folder"]
 
 PLACE = "{scene}"
 """Stands for a scene's name in the name of an output."""
@@ -83,19 +83,25 @@ class FolderReport:
         return {"scenes": [row.to_dict() for row in self.rows]} | counts
 
 
-def find_scenes(places: Sequence[str | Path]) -> list[Path]:
+def images_in(places: Sequence[str | Path]) -> list[Path]:
     """Files as they are, folders by the images and SAFE folders in them, sorted by name.
 
-    Raises SceneError where a folder holds none, InputError where two scenes share a name.
+    Raises SceneError where a folder holds none.
     """
     found: list[Path] = []
     for place in map(Path, places):
         if not place.is_dir() or is_safe(place):
             found.append(place)
             continue
-        inside = [path for path in place.iterdir() if path.is_dir() and is_safe(path)]
+        inside = sorted(path for path in place.iterdir() if path.is_dir() and is_safe(path))
         # SAFE folders alone are no reason to say that there is no image
-        found += sorted(inside if inside and not _has_files(place) else inside + image_files(place))
+        found += inside if inside and not _has_files(place) else inside + image_files(place)
+    return found
+
+
+def find_scenes(places: Sequence[str | Path]) -> list[Path]:
+    """``images_in``; raises InputError where two scenes share a name."""
+    found = images_in(places)
     by_name: dict[str, Path] = {}
     for path in found:
         if path.stem in by_name:

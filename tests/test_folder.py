@@ -144,6 +144,18 @@ def test_several_files_and_photographs(tmp_path: Path) -> None:
     assert done.exit_code == 2 and "both are called one" in done.stderr
 
 
+def test_a_folder_s_files_are_one_scene_where_that_is_asked_for(tmp_path: Path) -> None:
+    whole = blobs(5)
+    (tmp_path / "parts").mkdir()
+    write(tmp_path / "parts" / "a.tif", whole)
+    write(tmp_path / "parts" / "b.tif", whole)
+    out = tmp_path / "m.tif"
+    done = call("map", tmp_path / "parts", "--mosaic", "-m", MODEL, "-o", out)
+    assert done.exit_code == 0, done.output
+    with rasterio.open(out) as file:
+        np.testing.assert_array_equal(file.read(1), whole[0] > 100)
+
+
 def test_safe_folders_in_a_folder_are_scenes(tmp_path: Path) -> None:
     safe = tmp_path / "S2A_MSIL2A_20240101.SAFE"
     (safe / "GRANULE").mkdir(parents=True)

@@ -96,6 +96,10 @@ def open_scene_as(
     from geoseg.scene.opening import SceneOptions, open_scenes, parse_nodata
     from geoseg.scene.regrid import gsd_for
 
+    if options.get("combine") and any(Path(path).is_dir() for path in paths):
+        from geoseg.folder import images_in
+
+        paths = [str(path) for path in images_in(paths)]
     wanted = SceneOptions(
         join=options.get("combine"),
         nodata=parse_nodata(options["nodata"]),

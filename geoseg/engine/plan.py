@@ -25,6 +25,9 @@ __all__ = ["Pins", "Plan", "PlanRequest", "make_plan"]
 BASE_BYTES = 1200 << 20
 """Resident size of a process with torch, GDAL, Dask and a small network loaded."""
 
+PLAIN_BYTES = 400 << 20
+"""Of one without torch, for methods that need none."""
+
 BLOCK_PX = 2048
 """Wanted side of a block: large enough that reading, writing and scheduling are cheap."""
 
@@ -79,6 +82,7 @@ class Plan:
         pins: what is fixed because it could change a bit.
         memory: bytes that a process may use.
         activation_px: bytes that the model needs per pixel of a batch.
+        work_px: bytes that it needs per pixel of a block, besides pixels and map.
 
     """
 
@@ -95,6 +99,7 @@ class Plan:
     pins: Pins
     memory: int
     activation_px: int
+    work_px: int = 0
 
     @property
     def tiles(self) -> TileGrid:
@@ -150,12 +155,25 @@ class Plan:
     @property
     def projected_bytes(self) -> int:
         """Peak memory of one process that works on this plan."""
-        return _projection(
-            block_px=self.blocks.size + 2 * self.halo,
-            band_bytes=self.itemsize * len(self.bands),
-            batch_px=self.pins.batch * self.tile_size**2,
-            activation_px=self.activation_px,
-        )
+        side = self.blocks.size + 2 * self.halo
+        return self.fixed_bytes + SLOTS * side * side * self.block_px_bytes
+
+    @property
+    def fixed_bytes(self) -> int:
+        """What a process needs whatever the size of its blocks: itself and a batch."""
+        base = PLAIN_BYTES if self.pins.backend == "numpy" else BASE_BYTES
+        batch_px = self.pins.batch * self.tile_size**2
+        return base + batch_px * (self.activation_px + 2 * self.band_bytes)
+
+    @property
+    def band_bytes(self) -> int:
+        """Bytes of one pixel that is read."""
+        return self.itemsize * len(self.bands)
+
+    @property
+    def block_px_bytes(self) -> int:
+        """Bytes per pixel of a block: pixels, validity, three maps and the method's work."""
+        return self.band_bytes + 1 + 8 + self.work_px
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, with what follows from them."""
@@ -221,13 +239,6 @@ def _chunk_tiles(stride: int, block_tiles: int) -> int:
     return min(divisors, key=lambda k: (abs(k * stride - CHUNK_PX), k))
 
 
-def _projection(*, block_px: int, band_bytes: int, batch_px: int, activation_px: int) -> int:
-    # a block's pixels, its validity and its three maps; each slot holds one
-    block = block_px * block_px * (band_bytes + 1 + 8)
-    batch = batch_px * (activation_px + 2 * band_bytes)
-    return BASE_BYTES + SLOTS * block + batch
-
-
 def make_plan(
     scene: Scene, card: ModelCard, bands: tuple[int, ...], request: PlanRequest | None = None
 ) -> Plan:
@@ -254,6 +265,7 @@ def make_plan(
         pins=replace(request.pins, batch=batch),
         memory=request.memory or psutil.virtual_memory().total // 2,
         activation_px=card.activation_px,
+        work_px=card.work_px,
     )
     block_tiles = request.block_tiles or _block_tiles(plan)
     plan = replace(plan, block_tiles=block_tiles)
@@ -269,10 +281,8 @@ def make_plan(
 def _block_tiles(plan: Plan) -> int:
     """Tiles along a block: near 2048 px, less where memory or the scene is small."""
     stride = plan.tiles.stride
-    batch = plan.pins.batch * plan.tile_size**2
-    band_bytes = plan.itemsize * len(plan.bands)
-    spare = plan.memory - BASE_BYTES - batch * (plan.activation_px + 2 * band_bytes)
-    side = math.isqrt(max(spare, 0) // (SLOTS * (band_bytes + 9))) - 2 * plan.halo
+    spare = max(plan.memory - plan.fixed_bytes, 0)
+    side = math.isqrt(spare // (SLOTS * plan.block_px_bytes)) - 2 * plan.halo
     # a scene of few tiles is still cut into some blocks, so that stages overlap
     whole = max(plan.region.shape)
     side = min(side, BLOCK_PX, max(whole // 2, CHUNK_PX))

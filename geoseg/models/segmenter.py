@@ -60,6 +60,7 @@ class ModelCard:
         value_range: of these values: what is plausible; None: any.
         tile_size, halo, divisor: pixels; halo covers what a pixel's label depends on.
         activation_px: bytes of memory that predicting needs per pixel of a batch, measured.
+        work_px: bytes per pixel of a block, of features and of what is joined, measured.
         runtimes: ``backend-precision`` pairs measured to keep 99.9 % of fp32's labels; the
             first one that a machine has is chosen.
         parameters: options that change the result (JSON values).
@@ -80,6 +81,7 @@ class ModelCard:
     halo: int = 0
     divisor: int = 1
     activation_px: int = 2048
+    work_px: int = 0
     runtimes: tuple[str, ...] = ("torch-fp32",)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     layers: tuple[str, ...] = ()

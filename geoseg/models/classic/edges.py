@@ -305,5 +305,7 @@ def contours(spec: Spec) -> Canny:
     legend = Legend(
         (Category(0, "edge", "#3b3b3b"), Category(1, "region", "#9ec1a3", isthing=True)), "classic"
     )
-    card = replace(card_of(spec, features, legend, halo=candidates.halo), task="panoptic")
+    card = replace(
+        card_of(spec, features, legend, halo=candidates.halo), task="panoptic", work_px=32
+    )
     return Canny(card, features, Contours(candidates, (1, 1)))  # type: ignore[arg-type]

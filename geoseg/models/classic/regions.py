@@ -156,7 +156,7 @@ def region_card(spec: Spec, features: Features, halo: int, divisor: int = 1) -> 
         (Category(0, "none", "#d9d4c5"), Category(1, "region", "#9ec1a3", isthing=True)), "classic"
     )
     card = card_of(spec, features, legend, halo=halo, divisor=divisor)
-    return replace(card, task="panoptic")
+    return replace(card, task="panoptic", work_px=64)
 
 
 def grow(spec: Spec) -> GrownRegions:

@@ -61,6 +61,8 @@ def card_of(
         halo=halo,
         divisor=divisor,
         runtimes=("numpy-fp64",),
+        activation_px=64,
+        work_px=24,
         parameters={"method": spec.method, "features": list(features.names), **spec.options},
         licence="method",
     )

@@ -155,7 +155,7 @@ def watershed(spec: Spec) -> Watershed | FloodFit:
     if kind == "gradient":
         high = Category(1, "basin", high.colour)
     legend = Legend((low, replace(high, isthing=True)), "classic")
-    card = replace(card_of(spec, features, legend, halo=relief.halo), task="panoptic")
+    card = replace(card_of(spec, features, legend, halo=relief.halo), task="panoptic", work_px=64)
     model = Watershed(card, features, Flood(relief, (1, 1)))
     if kind == "gradient" or relief.threshold == relief.threshold:
         if kind == "gradient" and "threshold" in spec.options:
