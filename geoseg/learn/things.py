@@ -87,22 +87,28 @@ class ThingValidation(Validation):
     @torch.inference_mode()
     def places(self, network: nn.Module) -> list[Place]:
         """Every square with labels."""
-        numbered = enumerate(self.grounds)
+        numbered = [(k, g) for k, g in enumerate(self.grounds) if (g.labels != IGNORE).any()]
         return [place for k, ground in numbered for place in self._of(network, ground, k)]
 
     def _of(self, network: nn.Module, ground: Labelled, number: int) -> list[Place]:
-        squares = labelled_squares(ground, self.core_px)
+        logits, seen = self.outputs(network, ground)
+        return self.judged(ground, number, self.things.decode(logits, seen))
+
+    @torch.inference_mode()
+    def outputs(self, network: nn.Module, ground: Labelled) -> tuple[Tensor, NDArray[np.bool_]]:
+        """Logits (output, row, col) of a ground, and (row, col) where they were asked for."""
         seen = np.zeros(ground.labels.shape, bool)
-        logits: Tensor | None = None
-        for square in squares:
+        logits = torch.zeros(0)
+        for square in labelled_squares(ground, self.core_px):
             part = predict(network, ground, square, self.halo, self.normalization)
-            if logits is None:
+            if not len(logits):
                 logits = part.new_zeros((len(part), *seen.shape))
             logits[:, square.slices[0], square.slices[1]] = part
             seen[square.slices] = True
-        if logits is None:
-            return []
-        tile = self.things.decode(logits, seen & ground.valid)
+        return logits, seen & ground.valid
+
+    def judged(self, ground: Labelled, number: int, tile: InstanceTile) -> list[Place]:
+        """Squares of ground ``number`` with what was found on them."""
         found = tile.category_id
         if self.things.nothing is not None:
             found = np.where(found == IGNORE, np.uint8(self.things.nothing), found)
@@ -112,7 +118,7 @@ class ThingValidation(Validation):
         # what isn't mapped is no segment, but not unknown either
         found_keys[found_keys == VOID] = BACKGROUND
         places = []
-        for square in squares:
+        for square in labelled_squares(ground, self.core_px):
             at = square.slices
             confusion = Confusion.of(ground.labels[at], found[at])
             pairs = OverlapTable.of(truth_keys[at], found_keys[at])
