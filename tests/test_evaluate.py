@@ -11,10 +11,12 @@ import rasterio
 import shapely
 from affine import Affine
 from click.testing import CliRunner
+from odc.geo.geobox import GeoBox
 from rasterio.features import shapes
 
 from geoseg.assess.evaluation import Evaluation, Labels
 from geoseg.cli import geoseg
+from geoseg.engine.segmentmap import SegmentMap
 from geoseg.grid import Window
 from geoseg.labels.coco import LabelImage, write_coco_instances, write_coco_panoptic
 from geoseg.legend import Category, Legend
@@ -144,6 +146,102 @@ def test_windows_leave_no_trace(truth, found, size):
                 ]
                 evaluation.add(*sides, inner.relative_to(around), whole.relative_to(around))
         report = evaluation.report()
-        report.pop("semantic_95_percent", None)
+        for name in ("semantic_95_percent", "panoptic_95_percent"):
+            report.pop(name, None)
+        parts = evaluation.quality_parts()
+        assert len(parts) == len(evaluation.confusions)
+        whole_quality = evaluation.matches().quality()
+        np.testing.assert_allclose(
+            parts.sum((0, 1)),
+            [whole_quality.iou_sum, whole_quality.tp, whole_quality.fp, whole_quality.fn],
+        )
         reports.append(report)
     assert reports[0] == reports[1]
+
+
+def evaluated(truth, found, side):
+    """In windows of ``side`` x ``side`` px."""
+    evaluation = Evaluation(LEGEND, exhaustive=True)
+    for row in range(0, truth.shape[0], side):
+        for col in range(0, truth.shape[1], side):
+            cut = np.s_[row : row + side, col : col + side]
+            labels = [
+                Labels(np.where(a[cut] > 0, 0, 255).astype(np.uint8), a[cut])
+                for a in (truth, found)
+            ]
+            inner = Window(0, 0, *labels[0].category_id.shape)
+            evaluation.add(*labels, inner, inner)
+    return evaluation
+
+
+def test_panoptic_quality_comes_with_an_interval():
+    """Against drawing the windows' own qualities: objects lie inside windows."""
+    rng = np.random.default_rng(3)
+    truth = np.zeros((200, 200), np.uint32)
+    found = truth.copy()
+    for number in range(100):
+        row, col = 20 * (number // 10) + 4, 20 * (number % 10) + 4
+        truth[row : row + 12, col : col + 12] = number + 1
+        if rng.random() < 0.7:
+            found[row : row + 12, col : col + 12 - number % 4] = number + 1
+    evaluation = evaluated(truth, found, 40)
+    report = evaluation.report()
+    low, high = report["panoptic_95_percent"]["pq"]
+    point = report["panoptic"]["all"]["pq"]
+    assert 0.4 < low < point < high < 0.9
+    own = [evaluated(truth[cut], found[cut], 40).matches().quality() for cut in cuts(200, 40)]
+    drawn = []
+    for _ in range(400):
+        some = [own[k] for k in rng.integers(0, len(own), len(own))]
+        total = [sum(getattr(q, n) for q in some) for n in ("iou_sum", "tp", "fp", "fn")]
+        drawn.append(total[0] / (total[1] + total[2] / 2 + total[3] / 2))
+    np.testing.assert_allclose([low, high], np.percentile(drawn, [2.5, 97.5]), atol=0.03)
+    # nothing to doubt where everything is found
+    perfect = evaluated(truth, truth, 40).report()
+    assert perfect["panoptic_95_percent"]["pq"] == [1.0, 1.0]
+
+
+def cuts(size, side):
+    steps = range(0, size, side)
+    return [np.s_[row : row + side, col : col + side] for row in steps for col in steps]
+
+
+def test_a_map_that_was_kept(tmp_path, truth, found):
+    """With scores it has AP too; all else is as of the raster."""
+    geobox = GeoBox(found.shape, TRANSFORM, "EPSG:32633")
+    category = np.where(found > 0, 0, 255).astype(np.uint8)
+    score = np.where(found > 0, 200, 255).astype(np.uint8)
+    SegmentMap.from_arrays(
+        category, geobox, LEGEND, instance_id=found, score=score, url=str(tmp_path / "map.zarr")
+    )
+    polygons_of(truth).to_file(tmp_path / "truth.gpkg")
+    tif = write_tif(tmp_path / "map.tif", found)
+    reports = []
+    for name in (tmp_path / "map.zarr", tif):
+        figures, picture = tmp_path / "figures.json", tmp_path / "errors.png"
+        text = run(name, tmp_path / "truth.gpkg", "--json", figures, "--picture", picture)
+        assert "panoptic, things" in text and picture.stat().st_size > 1000
+        reports.append(json.loads(figures.read_text()))
+    precision = reports[0].pop("average_precision")
+    assert precision["ap50"] == pytest.approx(2 / 3, abs=0.01)
+    for key in ("panoptic", "objects", "segmentation", "semantic", "pixels"):
+        assert reports[0][key] == reports[1][key]
+
+
+def test_the_table_tells_intervals(tmp_path):
+    """A scene of twelve windows."""
+    rng = np.random.default_rng(2)
+    truth = np.kron(rng.integers(0, 2, (31, 41)), np.ones((100, 100), int)).astype(np.uint8)
+    found = truth.copy()
+    found[:700] = 0
+    a, b = write_tif(tmp_path / "a.tif", found), write_tif(tmp_path / "b.tif", truth)
+    legend = tmp_path / "legend.json"
+    legend.write_text(
+        json.dumps(
+            Legend(
+                (Category(0, "soil", "#aa8800"), Category(1, "field", "#00ff00", True))
+            ).to_dict()
+        )
+    )
+    text = run(a, b, "--legend", legend)
+    assert "semantic, 95 %" in text and "panoptic, 95 %" in text

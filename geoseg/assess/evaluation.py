@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from geoseg.assess.instances import (
     Matches,
+    PanopticQuality,
+    Quality,
     average_precision,
     match_segments,
     over_under_segmentation,
     panoptic_quality,
 )
-from geoseg.assess.overlap import BACKGROUND, VOID, OverlapTable, segment_key
+from geoseg.assess.overlap import BACKGROUND, VOID, OverlapTable, segment_key, split_key
 from geoseg.assess.segmentation import Confusion, bootstrap, boundary_band
 from geoseg.grid import Window
 from geoseg.legend import NODATA_CATEGORY, Legend
@@ -59,6 +61,9 @@ class Evaluation:
     table: OverlapTable = field(default_factory=OverlapTable.empty)
     near: OverlapTable = field(default_factory=OverlapTable.empty)
     _scores: dict[int, tuple[int, int]] = field(default_factory=dict)
+    _homes: dict[str, dict[int, tuple[int, int]]] = field(
+        default_factory=lambda: {"truth": {}, "found": {}}
+    )
 
     def keys(self, truth: Labels, found: Labels) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The segments of both sides, one key per pixel."""
@@ -82,7 +87,9 @@ class Evaluation:
             categories.append(ids)
         self.confusions.append(Confusion.of(*categories))
         keys = self.keys(truth, found)
-        self.table = self.table + OverlapTable.of(keys[0][cut], keys[1][cut])
+        part = OverlapTable.of(keys[0][cut], keys[1][cut])
+        self.table = self.table + part
+        self._find_homes(part)
         if self.boundary_px:
             near_truth, near_found = (self._near(key, edges)[cut] for key in keys)
             self.near = self.near + OverlapTable.of(near_truth, near_found)
@@ -101,6 +108,14 @@ class Evaluation:
         band = boundary_band(padded, rim)[rim:-rim, rim:-rim]
         return np.where(band | (key == VOID), key, BACKGROUND)
 
+    def _find_homes(self, part: OverlapTable) -> None:
+        """The window where most pixels of a segment lie (ties: the first) counts it."""
+        number = len(self.confusions) - 1
+        for side, homes in self._homes.items():
+            for key, pixels in zip(*(a.tolist() for a in part.sizes(side)), strict=True):
+                if key >= 0 and pixels > homes.get(key, (0, 0))[0]:
+                    homes[key] = (pixels, number)
+
     def _add_scores(self, key: NDArray[np.int64], score: NDArray[np.uint8]) -> None:
         scored = score != 255
         keys, inverse = np.unique(key[scored], return_inverse=True)
@@ -118,6 +133,27 @@ class Evaluation:
     def matches(self) -> Matches:
         """Matched, missed and false segments by mask IoU."""
         return match_segments(self.table)
+
+    def quality_parts(self) -> NDArray[np.float64]:
+        """(window, category, 4): IoU sum, hits, false finds, misses of the segments at home in
+        each window, categories in the legend's order; their sum is that of the whole.
+        """
+        matches = self.matches()
+        place = np.full(256, -1)
+        place[[c.id for c in self.legend]] = np.arange(len(self.legend))
+        out = np.zeros((len(self.confusions), len(self.legend), 4))
+        counted = (
+            ("truth", matches.truth, 0, matches.iou),
+            ("truth", matches.truth, 1, np.ones(len(matches.truth))),
+            ("found", matches.false, 2, np.ones(len(matches.false))),
+            ("truth", matches.missed, 3, np.ones(len(matches.missed))),
+        )
+        for side, keys, column, amount in counted:
+            window = np.array([self._homes[side][k][1] for k in keys.tolist()], np.int64)
+            row = place[split_key(keys)[0]]
+            known = row >= 0
+            np.add.at(out, (window[known], row[known], column), amount[known])
+        return out
 
     def report(self) -> dict[str, Any]:
         """All metrics as JSON values; NaN becomes None."""
@@ -168,6 +204,9 @@ class Evaluation:
             },
             "segmentation": over_under_segmentation(self.table, things),
         }
+        if len(self.confusions) >= 10:
+            limits = bootstrap(self.quality_parts(), self._drawn, draws=200)
+            out["panoptic_95_percent"] = {name: list(pair) for name, pair in limits.items()}
         if self._scores:
             precision = average_precision(self.table, self.scores, things)
             out["average_precision"] = dict(
@@ -178,6 +217,15 @@ class Evaluation:
             values = dict(zip(("pq", "sq", "rq"), boundary.mean(), strict=True))
             out["boundary_panoptic"] = values | {"boundary_px": self.boundary_px}
         return out
+
+    def _drawn(self, total: NDArray[np.float64]) -> dict[str, float]:
+        """PQ, SQ, RQ of windows drawn: ``total`` (category, 4)."""
+        isthing = {c.id: c.isthing for c in self.legend}
+        each = {
+            c.id: Quality(float(row[0]), *(int(n) for n in row[1:]))
+            for c, row in zip(self.legend, total, strict=True)
+        }
+        return dict(zip(("pq", "sq", "rq"), PanopticQuality(each, isthing).mean(), strict=True))
 
     def _name(self, category: int) -> str:
         return "(nothing)" if category == NOTHING else self.legend.by_id(category).name

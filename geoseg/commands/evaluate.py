@@ -106,6 +106,12 @@ def table(report: dict[str, Any]) -> list[str]:
     for key in ("average_precision", "boundary_panoptic", "segmentation"):
         if key in report:
             lines.append(row(key.replace("_", " "), report[key]))
+    for key in ("semantic", "panoptic"):
+        limits = report.get(f"{key}_95_percent", {})
+        known = {name: pair for name, pair in limits.items() if None not in pair}
+        if known:
+            pairs = (f"{name} {low:.3g} to {high:.3g}" for name, (low, high) in known.items())
+            lines.append(f"{key + ', 95 %':<22} " + "  ".join(pairs))
     return lines
 
 
