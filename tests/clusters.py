@@ -34,9 +34,10 @@ class Host:
 
 @contextmanager
 def cluster_in(
-    folder: Path, hosts: Sequence[Host] = (Host(), Host()), *more: str, nthreads: int = 2
+    folder: Path, hosts: Sequence[Host] = (Host(), Host()), *more: str, worker: Sequence[str] = ()
 ) -> Iterator[Cluster]:
-    """A worker on each host, the scheduler on the first; ``more`` goes to all of them."""
+    """A worker on each host, the scheduler on the first; ``more`` goes to all, ``worker``
+    to workers."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     file = folder / "scheduler.json"
     first = hosts[0]
@@ -53,8 +54,8 @@ def cluster_in(
         environment = os.environ | {"PYTHONPATH": str(HERE)}
         for host in hosts:
             how = [
-                "--nthreads", str(nthreads), "--no-dashboard", "--death-timeout", "20",
-                "--local-directory", str(folder / "scratch"), "--host", host.ip, *more,
+                "--nthreads", "2", "--no-dashboard", "--death-timeout", "20",
+                "--local-directory", str(folder / "scratch"), "--host", host.ip, *more, *worker,
             ]  # fmt: skip
             command = [*host.prefix, *DASK, "worker", cluster.address, *how]
             cluster.processes.append(subprocess.Popen(command, env=environment, **quiet))

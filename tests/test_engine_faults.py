@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from distributed import default_client
+from distributed import Client, LocalCluster, default_client
 from toys import BrokenReader, MeanSegmenter, PoisonSegmenter, array_scene
 
 from geoseg.engine.blocks import Job
@@ -100,6 +101,23 @@ def test_on_error_nodata_loses_only_the_tiles_and_counts_them(
             lost[tile.core.slices] = True
     assert (category_id(job) == np.where(lost, 255, expected)).all()
     assert len(report.lost_tiles) == sum(bool((t.read & bad).pixels) for t in plan.tiles)
+
+
+def _how_many_at_once(folder: str, item: int) -> int:
+    """Waits until another item has begun; how many have."""
+    (Path(folder) / f"begun-{item}").touch()
+    deadline = time.time() + 10
+    while (count := len(list(Path(folder).glob("begun-*")))) < 2 and time.time() < deadline:
+        time.sleep(0.01)
+    return count
+
+
+def test_a_worker_with_a_resource_overlaps_blocks(tmp_path: Path) -> None:
+    settings = {"n_workers": 1, "threads_per_worker": 3, "resources": {"GPU": 1}}
+    with LocalCluster(**settings, dashboard_address=None) as cluster, Client(cluster) as client:
+        with ClusterExecutor(client=client, resources={"GPU": 1}) as executor:
+            counts = dict(executor.run(_how_many_at_once, (str(tmp_path),), range(2)))
+    assert set(counts.values()) == {2}
 
 
 def test_no_worker_is_said_not_waited_for(tmp_path: Path) -> None:

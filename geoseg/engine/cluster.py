@@ -243,7 +243,9 @@ class ClusterExecutor(AbstractContextManager["ClusterExecutor"]):
             given.future(),
             item,
             key=f"{name}-{label}-{next(_serial)}",
-            resources=self.resources or None,
+            # a share of what was asked for: while one block is on the GPU, the worker reads the
+            # next and writes the last
+            resources={k: n / SLOTS for k, n in self.resources.items()} or None,
             pure=False,
         )
         waiting[future] = item
