@@ -17,12 +17,18 @@ if TYPE_CHECKING:
     from geoseg.commands.classmap import ClassMap
     from geoseg.products.fields import Counts
 
+POLYGONS = (".gpkg", ".parquet", ".geoparquet", ".fgb", ".geojson", ".json", ".shp")
+"""Names of files that hold polygons end like this."""
+
 VECOREL = "https://vecorel.org/specification/v0.1.0/schema.yaml"
 METRICS = "https://vecorel.org/metrics-extension/v0.1.0/schema.yaml"
 
 
 @click.command(name="fields")
-@click.argument("polygons", metavar="POLYGONS")
+@click.argument("source", metavar="POLYGONS|SCENE")
+@click.option(
+    "-m", "--model", default="fields", show_default=True, help="What finds them on a SCENE."
+)
 @click.option("-o", "--output", metavar="FILE", help="Parcels: .gpkg, .parquet, .fgb, .shp.")
 @click.option("--category", metavar="NAME", help="Only polygons of this category.")
 @click.option(
@@ -32,13 +38,14 @@ METRICS = "https://vecorel.org/metrics-extension/v0.1.0/schema.yaml"
 @click.option("--fiboa", metavar="FILE.parquet", help="Also as fiboa 0.3; needs --observed.")
 @click.option("--observed", metavar="DATE", help="When the imagery was taken: 2021-07-01.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
-def command(polygons: str, **options: Any) -> None:
-    r"""A table of parcels from the polygons of a map or any others.
+def command(source: str, **options: Any) -> None:
+    r"""A table of parcels from the polygons of a map or any others, or from a scene.
 
-    Each has an id, its geodesic area and perimeter and a shape index (1 for a circle, 1.13
-    for a square, more for strips).
+    A scene is mapped first, at the GSD of the model. Each parcel has an id, its geodesic area
+    and perimeter and a shape index (1 for a circle, 1.13 for a square, more for strips).
 
     \b
+    geoseg fields aerial.tif -o parcels.gpkg
     geoseg fields map.gpkg -o parcels.gpkg --cover terrain.tif
     geoseg fields map.gpkg --fiboa parcels.parquet --observed 2021-07-01
     """
@@ -48,7 +55,10 @@ def command(polygons: str, **options: Any) -> None:
 
     if options["fiboa"] and not options["observed"]:
         raise InputError("--fiboa needs --observed: the date the imagery was taken")
-    frame = read_polygons(polygons, options["category"])
+    if source.lower().endswith(POLYGONS):
+        frame = read_polygons(source, options["category"])
+    else:
+        frame = of_category(mapped(source, options["model"]), source, options["category"])
     covers = None
     if options["cover"]:
         opened = open_class_map(options["cover"])
@@ -79,6 +89,28 @@ def read_polygons(path: str, category: str | None) -> gpd.GeoDataFrame:
     if frame.crs is None:
         raise InputError(f"{path}: its polygons have no CRS, so no size: give them one")
     frame = frame[frame.geometry.geom_type.isin(["Polygon", "MultiPolygon"])]
+    return of_category(frame, path, category)
+
+
+def mapped(path: str, model: str) -> gpd.GeoDataFrame:
+    """Things of a scene by a model, at its GSD; raises InputError where it has no CRS."""
+    from geoseg.models.catalogue import card_of, load_model
+    from geoseg.outputs import to_polygons
+    from geoseg.pipeline import segment
+    from geoseg.scene.opening import SceneOptions, open_scenes
+    from geoseg.scene.regrid import gsd_for
+
+    scene = open_scenes([path], SceneOptions())
+    if scene.geobox.crs is None:
+        raise InputError(f"{path}: has no CRS, so parcels have no size: give it one")
+    card = card_of(model) or load_model(model).card
+    scene = open_scenes([path], SceneOptions(gsd_m=gsd_for(scene, card.gsd_m)))
+    frame: gpd.GeoDataFrame = to_polygons(segment(scene, model))
+    return frame[frame["isthing"].astype(bool)]
+
+
+def of_category(frame: gpd.GeoDataFrame, path: str, category: str | None) -> gpd.GeoDataFrame:
+    """Polygons of one category where it is named; raises InputError."""
     if category is None:
         return frame
     if "category" not in frame.columns:
