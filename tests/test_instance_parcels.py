@@ -13,7 +13,10 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from geoseg.errors import ModelError
+from geoseg.legend import Category, Legend
 from geoseg.models.deep.flooding import drop_small, flood, peaks, to_levels
+from geoseg.models.deep.oneshot import OneShotSegmenter, mean_outputs
 from geoseg.models.deep.parcels import (
     ParcelRule,
     decode_parcels,
@@ -21,6 +24,8 @@ from geoseg.models.deep.parcels import (
     parcel_targets,
     tanimoto_loss,
 )
+from geoseg.models.deep.symmetry import SYMMETRIES, apply
+from geoseg.models.segmenter import ModelCard
 
 SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 9))
 
@@ -190,3 +195,27 @@ def test_the_loss_does_not_see_unknown_pixels() -> None:
     assert (logits.grad[~known[:, None].expand_as(logits)] == 0).all()
     perfect = torch.where(target > 0.5, 30.0, -30.0)
     assert parcel_loss(perfect, (target > 0.5).float(), known).item() < 1e-5
+
+
+def test_eight_symmetries_leave_no_direction() -> None:
+    torch.manual_seed(1)
+    network = torch.nn.Conv2d(2, 3, 3, padding=1)
+    x = torch.randn(2, 2, 12, 12)
+    with torch.no_grad():
+        assert torch.equal(mean_outputs(network, x, 1), network(x).sigmoid())
+        mean = mean_outputs(network, x, 8)
+        for name in SYMMETRIES:
+            turned = mean_outputs(network, apply(x, name), 8)
+            torch.testing.assert_close(turned, apply(mean, name))
+            if name:
+                assert not torch.allclose(mean_outputs(network, apply(x, name), 1),
+                                          apply(mean_outputs(network, x, 1), name))  # fmt: skip
+
+
+def test_symmetries_are_those_of_a_square() -> None:
+    legend = Legend((Category(0, "field", "#e69f00", isthing=True),))
+    card = ModelCard(name="parcels", task="instance", legend=legend)
+    made = OneShotSegmenter.from_module(torch.nn.Conv2d(1, 3, 1), card, "parcels")
+    made.with_parameters(symmetries=4)
+    with pytest.raises(ModelError, match="symmetries 3: use 1, 2, 4 or 8"):
+        made.with_parameters(symmetries=3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -19,6 +19,7 @@ from geoseg.models.deep.inputs import to_inputs
 from geoseg.models.deep.network import BundleNetwork, ModuleNetwork, Network
 from geoseg.models.deep.parcels import ParcelRule, decode_parcels
 from geoseg.models.deep.runtime import choose
+from geoseg.models.deep.symmetry import SYMMETRIES, apply, undo
 from geoseg.models.fit import fit_scene
 from geoseg.models.segmenter import InstanceTile, Join, ModelCard, Runtime, TileResult
 from geoseg.radiometry import score_level
@@ -27,7 +28,14 @@ if TYPE_CHECKING:
     from geoseg.models.deep.bundle import Bundle
     from geoseg.scene.reader import Scene
 
-__all__ = ["OneShotSegmenter", "centers_tile", "load_oneshot", "parcels_tile", "rule_of"]
+__all__ = [
+    "OneShotSegmenter",
+    "centers_tile",
+    "load_oneshot",
+    "mean_outputs",
+    "parcels_tile",
+    "rule_of",
+]
 
 NO_SCORE = 255
 Decoder = Literal["parcels", "centers"]
@@ -84,14 +92,14 @@ class OneShotSegmenter:
         rule = self._rule()
         with torch.inference_mode():
             x = to_inputs(pixels, valid, self.card.normalization, self.runtime.device)
-            out = forward_of(self.network, self.runtime, tuple(x.shape))(x).float()
+            forward = forward_of(self.network, self.runtime, tuple(x.shape))
             if isinstance(rule, ParcelRule):
-                probs = out.sigmoid().cpu().numpy()
+                probs = mean_outputs(forward, x, rule.symmetries).cpu().numpy()
                 return [
                     parcels_tile(*tile, self.card.legend, rule)
                     for tile in zip(probs, valid, strict=True)
                 ]
-            return self._by_centers(out, valid, rule)
+            return self._by_centers(forward(x).float(), valid, rule)
 
     def _by_centers(
         self, out: Tensor, valid: NDArray[np.bool_], rule: CenterRule
@@ -109,7 +117,12 @@ class OneShotSegmenter:
 
     def _rule(self) -> ParcelRule | CenterRule:
         if self.decoder == "parcels":
-            return rule_of(ParcelRule, self.card)
+            rule = rule_of(ParcelRule, self.card)
+            if rule.symmetries not in (1, 2, 4, 8):
+                raise ModelError(
+                    f"{self.card.name}: symmetries {rule.symmetries}: use 1, 2, 4 or 8"
+                )
+            return rule
         return rule_of(CenterRule, self.card)
 
 
@@ -131,6 +144,15 @@ def rule_of(kind: type[Rule], card: ModelCard) -> Rule:
             raise ModelError(f"{card.name}: {name}={value!r}: use a number of at least 0")
     whole = {n: int(v) if isinstance(known[n], int) else v for n, v in card.parameters.items()}
     return kind(**whole)
+
+
+def mean_outputs(forward: Callable[[Tensor], Tensor], x: Tensor, symmetries: int) -> Tensor:
+    """Extent, boundary and distance (tile, 3, row, col), 0 to 1: the mean over symmetries, in
+    fixed order. Tiles (tile, band, row, col) are square where more than four are asked for.
+    """
+    names = SYMMETRIES[:symmetries]
+    turned = [undo(forward(apply(x, name).contiguous()).float(), name) for name in names]
+    return torch.stack(turned).sigmoid().mean(0)
 
 
 def parcels_tile(

@@ -110,11 +110,13 @@ class ParcelRule:
         extent: probability from which a pixel belongs to a parcel.
         dynamics: how far the height must fall between two crests for two parcels, 0 to 1.
         min_px: parcels of fewer pixels are dropped.
+        symmetries: 1, 2, 4 or 8 flips and turns of a tile whose outputs are averaged before.
     """
 
     extent: float = 0.5
     dynamics: float = 0.15
     min_px: int = 16
+    symmetries: int = 1
 
 
 def decode_parcels(
