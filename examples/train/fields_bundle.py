@@ -10,6 +10,7 @@ Weights are kept in half precision; they are used in single precision.
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from geoseg.learn.things import ThingValidation
 from geoseg.legend import Category, Legend
 from geoseg.models.deep.architectures import build
 from geoseg.models.deep.bundle import Bundle, open_bundle, write_bundle
-from geoseg.models.deep.oneshot import parcels_tile
+from geoseg.models.deep.oneshot import mean_outputs, parcels_tile
 from geoseg.models.deep.parcels import ParcelRule
 from geoseg.models.segmenter import ModelCard
 
@@ -41,15 +42,27 @@ def judge(grounds: tuple[Labelled, ...]) -> ThingValidation:
     return made
 
 
-def choose(bundle: Bundle, grounds: tuple[Labelled, ...]) -> ParcelRule:
+class Turned(torch.nn.Module):
+    """A network whose outputs are averaged over symmetries, as logits."""
+
+    def __init__(self, network: torch.nn.Module, symmetries: int) -> None:
+        super().__init__()
+        self.network, self.symmetries = network, symmetries
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return mean_outputs(self.network, x, self.symmetries).logit(eps=1e-6)
+
+
+def choose(bundle: Bundle, grounds: tuple[Labelled, ...], symmetries: int) -> ParcelRule:
     """The rule with the highest PQ on ``grounds``."""
     network = build(bundle.architecture)
     network.load_state_dict(bundle.read_weights())
     validation = judge(grounds)
-    outputs = [validation.outputs(network.eval(), ground) for ground in grounds]
+    turned = Turned(network.eval(), symmetries).eval()
+    outputs = [validation.outputs(turned, ground) for ground in grounds]
     best, highest = ParcelRule(), -1.0
     for extent, dynamics, least in product(EXTENT, DYNAMICS, MIN_PX):
-        rule = ParcelRule(extent=extent, dynamics=dynamics, min_px=least)
+        rule = ParcelRule(extent=extent, dynamics=dynamics, min_px=least, symmetries=symmetries)
         places = []
         for k, (ground, (logits, seen)) in enumerate(zip(grounds, outputs)):
             tile = parcels_tile(logits.sigmoid().numpy(), seen, LEGEND, rule)
@@ -73,7 +86,7 @@ def card(rule: ParcelRule, steps: int, accuracy: str) -> ModelCard:
         tile_size=512,
         halo=64,
         divisor=32,
-        parameters={"extent": rule.extent, "dynamics": rule.dynamics, "min_px": rule.min_px},
+        parameters=asdict(rule),
         summary="fields, one by one, in aerial images at about 2 m",
         accuracy=accuracy,
         training_data=(
@@ -92,11 +105,12 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--symmetries", type=int, default=1)
     parser.add_argument("--accuracy", default="")
     args = parser.parse_args()
     torch.set_num_threads(1)
     trained = open_bundle(args.trained)
-    rule = choose(trained, read(parts(args.data)[1]))
+    rule = choose(trained, read(parts(args.data)[1]), args.symmetries)
     weights = trained.read_weights()
     halves = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
     made = write_bundle(
