@@ -210,6 +210,30 @@ def test_a_save_pretrained_folder_is_loaded(tmp_path: Path) -> None:
         load_model(tmp_path / "fpn")
 
 
+def test_a_network_of_the_hub_is_loaded_with_its_classes_named(tmp_path, monkeypatch) -> None:
+    """From the hub's cache, as it lies after a download; nothing is fetched."""
+    import huggingface_hub.constants as constants
+    import segmentation_models_pytorch as smp
+
+    folder = tmp_path / "models--owner--lands"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("abc123")
+    made = smp.FPN("timm-mobilenetv3_small_100", encoder_weights=None, classes=5)
+    made.save_pretrained(folder / "snapshots" / "abc123")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    loaded = load_model("hub:owner/lands", {"legend": "landcover_ai"})
+    assert loaded.card.name == "lands"
+    assert [c.name for c in loaded.card.legend] == [c.name for c in Legend.open("landcover_ai")]
+    state = loaded.network.load().state_dict()
+    assert all(torch.equal(state[key], value) for key, value in made.state_dict().items())
+    with pytest.raises(ModelError, match="gives 5 classes, legend worldcover has 11"):
+        load_model("hub:owner/lands", {"legend": "worldcover"})
+    for name in ("owner/none", "a b"):
+        with pytest.raises(ModelError, match=f"hub:{name}: can't be fetched"):
+            load_model(f"hub:{name}")
+
+
 def test_paths_that_are_no_model_say_so(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.txt").write_text("x")
@@ -244,6 +268,58 @@ def test_the_command_makes_shows_and_lists(module: torch.nn.Module, tmp_path: Pa
     assert "otsu" in listed.output
     both = json.loads(CliRunner().invoke(cli, ["models", "terrain", str(out), "--json"]).output)
     assert [one["name"] for one in both] == ["terrain", "roofs"]
+
+
+@pytest.mark.parametrize(
+    ("network", "legend", "task", "classes", "options"),
+    [
+        ("centers", ("soil,crop,weed", "crop,weed"), "panoptic", 3, {}),
+        ("parcels", ("field", "field"), "instance", 3, {}),
+        ("mask_rcnn", ("crop,weed", "crop,weed"), "instance", 2, {"width": 32}),
+        ("panoptic_fpn", ("soil,crop", "crop"), "panoptic", 2, {"width": 32, "things": 1}),
+    ],
+)
+def test_the_command_makes_networks_of_things(
+    tmp_path: Path, network: str, legend: tuple[str, str], task: str, classes: int, options: dict
+) -> None:
+    given = Architecture(
+        name=network, encoder=SMALL.encoder, bands=3, classes=classes, options=options
+    )
+    torch.save(build(given).state_dict(), tmp_path / "best.pt")
+    out = tmp_path / "things.zip"
+    arguments = ["bundle", "make", str(tmp_path / "best.pt"), str(out), "--architecture", network]
+    arguments += ["--encoder", SMALL.encoder, "--bands", "red,green,blue"]
+    arguments += ["--legend", legend[0], "--things", legend[1]]
+    arguments += ["--option", "width=32"] if "width" in options else []
+    made = CliRunner().invoke(cli, arguments)
+    assert made.exit_code == 0, made.output
+    model = load_model(out)
+    assert model.card.task == task
+    assert [c.name for c in model.card.legend if c.isthing] == legend[1].split(",")
+    assert open_bundle(out).architecture == given
+    pixels = np.zeros((1, 3, 64, 64), np.uint8)
+    tile = model.predict(pixels, np.ones((1, 64, 64), bool))[0]
+    assert tile.instance_id.shape == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("network", "legend", "says"),
+    [
+        ("centers", ["soil,crop"], "say which of soil, crop are things"),
+        ("mask_rcnn", ["soil,crop", "--things", "crop"], "gives things alone: soil"),
+        ("panoptic_fpn", ["a,b", "--things", "a,b"], "the legend has none"),
+        ("centers", ["soil,crop", "--things", "tree"], "--things tree: not in the legend"),
+        ("centers", ["a,b", "--things", "a", "--option", "width"], "such as width=32"),
+    ],
+)
+def test_things_that_do_not_fit_are_refused(
+    tmp_path: Path, network: str, legend: list[str], says: str
+) -> None:
+    arguments = ["bundle", "make", str(tmp_path / "x.pt"), str(tmp_path / "y.zip")]
+    arguments += ["--architecture", network, "--bands", "red", "--legend", *legend]
+    made = CliRunner().invoke(cli, arguments)
+    assert made.exit_code == 2
+    assert says in " ".join(made.output.split())
 
 
 def test_a_job_notices_that_its_bundle_was_replaced(bundle: Path, module) -> None:

@@ -66,24 +66,45 @@ def scene(tmp_path: Path) -> Path:
 
 
 SLOW = {"mask_rcnn", "panoptic_fpn"}
+RUNS = [
+    RunOptions(block_tiles=1, workers=-1, batch=2, threads=1),
+    RunOptions(block_tiles=16, workers=0, batch=2, threads=1),
+    RunOptions(block_tiles=2, workers=0, batch=2, threads=1),
+]
+PROCESSES = RunOptions(block_tiles=1, workers=2, batch=2, threads=1)
+FILES = ("map.gpkg", "map.parquet", "map.tif")
+
+
+def written(scene: Path, model: Path, run: RunOptions, number: int) -> Path:
+    """A folder with the map in several formats, of one name whatever the run."""
+    folder = scene.parent / f"{model.stem}-{number}"
+    folder.mkdir()
+    map_scene(str(scene), str(model), [str(folder / name) for name in FILES], run)
+    return folder
 
 
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in NETWORKS],
+    ("name", "runs"),
+    [
+        pytest.param("parcels", RUNS),
+        pytest.param("centers", [*RUNS, PROCESSES], marks=pytest.mark.slow),
+        pytest.param("panoptic_deeplab", RUNS, marks=pytest.mark.slow),
+        pytest.param("mask_rcnn", [*RUNS, PROCESSES], marks=pytest.mark.slow),
+        pytest.param("panoptic_fpn", RUNS, marks=pytest.mark.slow),
+    ],
 )
-def test_a_bundle_of_things_is_mapped(scene: Path, name: str) -> None:
+def test_a_bundle_of_things_is_mapped(scene: Path, name: str, runs: list[RunOptions]) -> None:
+    """The same bytes in every file, whatever the blocks and workers."""
     model = bundle(scene.parent, name)
     assert load_model(model).card.name == name
-    frames = []
-    for block_tiles in (1, 16):
-        out = scene.parent / f"{name}-{block_tiles}.parquet"
-        map_scene(str(scene), str(model), [str(out)], RunOptions(block_tiles=block_tiles))
-        frames.append(gpd.read_parquet(out))
-    assert frames[0].equals(frames[1])
-    things = frames[0][frames[0]["isthing"]]
+    first, *others = [written(scene, model, run, n) for n, run in enumerate(runs)]
+    for other in others:
+        for file in FILES:
+            assert (first / file).read_bytes() == (other / file).read_bytes(), (file, other)
+    found = gpd.read_parquet(first / "map.parquet")
+    things = found[found["isthing"]]
     assert len(things)
     numbers = np.unique(things["instance_id"].astype(int))
     np.testing.assert_array_equal(numbers, np.arange(1, len(numbers) + 1))
     if NETWORKS[name][0] is MIXED:
-        assert frames[0]["pixels"].sum() == 192 * 224
+        assert found["pixels"].sum() == 192 * 224

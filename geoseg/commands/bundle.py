@@ -50,12 +50,20 @@ def info(path: Path, as_json: bool) -> None:
 @command.command()
 @click.argument("weights", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--architecture", required=True, help="unet, deeplabv3plus, segformer, ...")
+@click.option("--architecture", required=True, help="unet, segformer, mask_rcnn, parcels, ...")
 @click.option("--encoder", default="", help="As its library calls it, such as resnet34.")
 @click.option(
     "--bands", required=True, help="Names in the network's order, such as red,green,blue."
 )
 @click.option("--legend", required=True, help="Name or file of a legend, or names: water,trees.")
+@click.option("--things", default="", help="Which names of the legend are things, one by one.")
+@click.option(
+    "--option",
+    "options_given",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="An argument of the architecture, such as width=32 (JSON).",
+)
 @click.option("--name", help="What the model is called; the output's name by default.")
 @click.option("--gsd", help="Metres it was trained on, such as 0.1 or 0.05,0.2.")
 @click.option("--values", type=click.Choice(["dn", "reflectance"]), default="dn")
@@ -75,6 +83,8 @@ def make(weights: Path, out: Path, **options: Any) -> None:
     geoseg bundle make best.pt roofs.zip --architecture unet --encoder resnet34 \
         --bands red,green,blue --legend other,roof --gsd 0.1 --scale 0.00392157 \
         --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
+    geoseg bundle make plants.pt plants.zip --architecture centers \
+        --bands red,green,blue --legend soil,crop,weed --things crop,weed
     """
     from geoseg.models.deep.bundle import write_bundle
     from geoseg.models.deep.foreign import from_state_dict
@@ -89,16 +99,18 @@ def make(weights: Path, out: Path, **options: Any) -> None:
 
 def _described(out: Path, options: dict[str, Any]) -> tuple[ModelCard, Architecture]:
     from geoseg.models.deep.architectures import Architecture, defaults
+    from geoseg.models.deep.things import outputs_for, task_for
     from geoseg.models.segmenter import ModelCard
     from geoseg.radiometry import Normalization
 
     default = defaults(options["architecture"])
     bands = tuple(options["bands"].split(","))
-    legend = _legend(options["legend"])
+    legend = _legend(options["legend"], options["things"])
+    classes, needed = outputs_for(options["architecture"], legend)
     gsd = _numbers(options["gsd"]) if options["gsd"] else ()
     card = ModelCard(
         name=options["name"] or out.stem,
-        task="semantic",
+        task=task_for(options["architecture"], legend),
         bands=bands,
         legend=legend,
         gsd_m=(gsd[0], gsd[-1]) if gsd else None,
@@ -119,9 +131,24 @@ def _described(out: Path, options: dict[str, Any]) -> tuple[ModelCard, Architect
         name=options["architecture"],
         encoder=options["encoder"] or default.encoder,
         bands=len(bands),
-        classes=len(legend),
+        classes=classes,
+        options=needed | _arguments(options["options_given"]),
     )
     return card, architecture
+
+
+def _arguments(given: tuple[str, ...]) -> dict[str, Any]:
+    """Arguments of an architecture: NAME=VALUE, values as JSON."""
+    from geoseg.errors import InputError
+
+    out = {}
+    for text in given:
+        name, _, value = text.partition("=")
+        try:
+            out[name.strip()] = json.loads(value)
+        except ValueError:
+            raise InputError(f"--option {text!r}: give NAME=VALUE, such as width=32") from None
+    return out
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -133,15 +160,25 @@ def _numbers(text: str) -> tuple[float, ...]:
         raise InputError(f"{text!r}: give numbers separated by commas, such as 0.1,0.2") from None
 
 
-def _legend(text: str) -> Any:
-    """A legend by name or file, or classes by their names."""
+def _legend(text: str, things: str) -> Any:
+    """A legend by name or file, or classes by their names; ``things`` names those that are."""
+    from dataclasses import replace
+
+    from geoseg.errors import InputError
     from geoseg.legend import Legend
     from geoseg.models.deep.foreign import plain_legend
 
-    if "," in text:
+    wanted = [part.strip() for part in things.split(",") if part.strip()]
+    if "," in text or text in wanted:
         names = dict(enumerate(part.strip() for part in text.split(",")))
-        return plain_legend(len(names), names)
-    return Legend.open(text)
+        legend = plain_legend(len(names), names)
+    else:
+        legend = Legend.open(text)
+    unknown = set(wanted) - {c.name for c in legend}
+    if unknown:
+        raise InputError(f"--things {', '.join(sorted(unknown))}: not in the legend {text}")
+    marked = (replace(c, isthing=c.isthing or c.name in wanted) for c in legend)
+    return Legend(tuple(marked), legend.name)
 
 
 @command.command("export-onnx")

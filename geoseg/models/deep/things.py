@@ -17,13 +17,16 @@ all are things. ``panoptic_fpn`` has the option ``things``: how many of the cate
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
 from geoseg.errors import ModelError
+from geoseg.legend import Legend
 from geoseg.models.deep.architectures import Architecture, Default
+from geoseg.models.segmenter import Task
 
-__all__ = ["THING_NETWORKS"]
+__all__ = ["THING_NETWORKS", "outputs_for", "task_for"]
 
 _LITE = "tu-tf_efficientnet_lite0"
 
@@ -93,3 +96,32 @@ THING_NETWORKS: Mapping[str, Default] = {
     "maskformer": Default(build=_queries, encoder="", divisor=32, halo=64, whole=True),
 }
 """Architectures by name, with their defaults."""
+
+
+def task_for(name: str, legend: Legend) -> Task:
+    """What a network of this name does with these categories; raises ModelError."""
+    if name not in THING_NETWORKS:
+        return "semantic"
+    things = [c.name for c in legend if c.isthing]
+    stuff = [c.name for c in legend if not c.isthing]
+    if not things:
+        raise ModelError(f"{name} tells things apart: say which of {', '.join(stuff)} are things")
+    if name == "mask_rcnn" and stuff:
+        raise ModelError(f"mask_rcnn gives things alone: {', '.join(stuff)} are none")
+    if name == "panoptic_fpn" and not stuff:
+        raise ModelError("panoptic_fpn gives stuff too: the legend has none")
+    return "panoptic" if stuff else "instance"
+
+
+def outputs_for(name: str, legend: Legend) -> tuple[int, dict[str, Any]]:
+    """(``classes``, options) that an architecture needs for these categories."""
+    from geoseg.models.deep.centers import Channels
+
+    things = sum(c.isthing for c in legend)
+    if name == "parcels":
+        return 3, {}
+    if name in ("centers", "panoptic_deeplab"):
+        return len(Channels.of(legend)), {}
+    if name == "mask_rcnn":
+        return things, {}
+    return len(legend), {"things": things} if name == "panoptic_fpn" else {}

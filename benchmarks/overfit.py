@@ -1,0 +1,104 @@
+"""The large networks of things learn one crop of 256 px by heart: mask AP50 and loss.
+
+    python benchmarks/overfit.py mask_rcnn weeds 60
+    python benchmarks/overfit.py mask2former fields 300
+
+The architecture, the crop of the tests (at most five objects) and the number of steps. Weights
+start at random; one line per tenth of the steps, the figures at the end as Markdown.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from overfit import ap50, crop, learn
+
+from geoseg.legend import Category, Legend
+from geoseg.models.deep.architectures import Architecture, build
+from geoseg.models.deep.detections import DetectionRule, read_objects
+from geoseg.models.deep.instance import detect, detection_targets
+from geoseg.models.deep.transformer import query_loss
+
+LEGENDS = {
+    "fields": Legend((Category(1, "field", "#e6ab02", True),)),
+    "weeds": Legend(
+        (Category(1, "caruru_weed", "#d95f02", True), Category(3, "soy_plant", "#66a61e", True))
+    ),
+}
+QUERIES = {
+    "backbone": {"depths": [2, 2, 2, 2], "embed_dim": 48, "window_size": 8},
+    "feature_size": 128,
+    "mask_feature_size": 128,
+    "hidden_dim": 128,
+    "encoder_feedforward_dim": 256,
+    "encoder_layers": 3,
+    "decoder_layers": 4,
+    "dim_feedforward": 256,
+    "num_queries": 20,
+    "train_num_points": 4096,
+}
+RATES = {"mask_rcnn": 1e-3, "panoptic_fpn": 1e-3, "mask2former": 5e-4}
+
+
+def main(name: str, place: str, steps: int) -> None:
+    torch.manual_seed(0)
+    x, ids, category = crop(place)
+    things = LEGENDS[place]
+    numbers = {c.id: k for k, c in enumerate(things, 1)}
+    label = np.zeros(ids.shape, int)
+    for number, k in numbers.items():
+        label[category == number] = k
+    target = detection_targets(ids, label)
+    legend, classes, options = things, len(things), {}
+    if name == "panoptic_fpn":
+        legend = Legend((Category(0, "ground", "#a6761d"), *things))
+        classes, options = len(legend), {"things": len(things)}
+        target["semantic"] = torch.from_numpy(np.where(ids > 0, 0, 1))
+    if name == "mask2former":
+        options = QUERIES
+    net = build(Architecture(name=name, bands=3, classes=classes, options=options))
+    wanted = {"masks": target["masks"], "labels": target["labels"] - 1}
+
+    def loss() -> torch.Tensor:
+        if name == "mask2former":
+            return query_loss(net, x, [wanted])
+        losses = (
+            detect(net, list(x), [target]).losses if name == "mask_rcnn" else net(list(x), [target])
+        )
+        return sum(losses.values(), torch.zeros(()))
+
+    seen: list[float] = []
+
+    def told() -> torch.Tensor:
+        value = loss()
+        seen.append(value.item())
+        if len(seen) % max(steps // 10, 1) == 0:
+            print(f"step {len(seen)}: loss {seen[-1]:.3f}", file=sys.stderr, flush=True)
+        return value
+
+    start = time.process_time()
+    losses = learn(net, told, steps, RATES[name])
+    took = time.process_time() - start
+    with torch.inference_mode():
+        found = read_objects(net, name, x, legend, DetectionRule())[0]
+    parameters = sum(p.numel() for p in net.parameters()) / 1e6
+    print(
+        f"| {name} | {parameters:.1f} M | {place} | {int(ids.max())} | {steps} | "
+        f"{np.mean(losses[:3]):.2f} to {np.mean(losses[-3:]):.2f} | "
+        f"{ap50(found, ids, category):.3f} | {took:.0f} s |"
+    )
+
+
+if __name__ == "__main__":
+    versions = ", ".join(f"{n} {version(n)}" for n in ("torch", "torchvision", "transformers"))
+    print(f"`python {' '.join(sys.argv)}`: {platform.machine()}, {versions}\n", file=sys.stderr)
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
