@@ -71,6 +71,7 @@ class Prepared:
 def prepare(scene: Scene, model: Segmenter | Fittable | str, options: RunOptions) -> Prepared:
     """Check that model and scene fit, and plan. Raises InputError's children."""
     from geoseg.models.catalogue import card_of, choose_bands, load_model, match_bands
+    from geoseg.scene.regrid import RESAMPLED
 
     whole = scene
     card = card_of(model) if isinstance(model, str) else None
@@ -99,6 +100,9 @@ def prepare(scene: Scene, model: Segmenter | Fittable | str, options: RunOptions
     )
     planned = make_plan(scene, segmenter.card, indices, request)
     joins = () if isinstance(segmenter, Fittable) else joins_of(segmenter, scene, options)
+    if RESAMPLED in scene.tags:
+        said = f"resampled on reading from {scene.tags[RESAMPLED]}; the map has that grid"
+        warnings = [*warnings, f"{scene.name}: {said}"]
     mask = _prepare_mask(whole, planned, options)
     if mask is not None:
         warnings = [*warnings, *(f"mask: {text}" for text in mask.warnings)]

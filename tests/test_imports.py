@@ -31,6 +31,7 @@ DEEP = ADAPTERS | {
     "timm",
     "transformers",
     "safetensors",
+    "huggingface_hub",  # which timm and segmentation-models-pytorch bring along
     "google",  # protobuf's errors, which onnx raises
     "onnx",
     "onnxruntime",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ from test_bundle import CARD, SMALL
 
 import geoseg
 from geoseg.errors import ModelError, OutputError
+from geoseg.legend import Category, Legend
 from geoseg.models.catalogue import load_model
-from geoseg.models.deep.architectures import Architecture, build
+from geoseg.models.deep.architectures import Architecture, build, defaults
 from geoseg.models.deep.onnx import deepness_metadata, export_onnx
 from geoseg.models.deep.semantic import SemanticSegmenter
-from geoseg.models.segmenter import Runtime
+from geoseg.models.segmenter import ModelCard, Runtime
 from geoseg.scene.arrays import from_array
 
 onnx = pytest.importorskip("onnx")
@@ -151,3 +153,49 @@ def test_tensors_in_other_files_are_refused(exported, tmp_path: Path) -> None:
 def test_torch_does_not_run_onnx(exported) -> None:
     with pytest.raises(ModelError, match="does not run on torch"):
         load_model(exported).pinned(Runtime(backend="torch"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bands", [1, 12])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fcn",
+        "unet",
+        "unetplusplus",
+        "deeplabv3plus",
+        "fpn",
+        "pspnet",
+        "segformer",
+        "upernet",
+        "dpt",
+    ],
+)
+def test_every_architecture_goes_out_and_comes_back(name: str, bands: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    small = {"segformer": "mit_b0", "dpt": "tu-vit_tiny_patch16_224"}
+    options = {"decoder_intermediate_channels": [16] * 4, "decoder_fusion_channels": 16}
+    given = Architecture(
+        name=name,
+        encoder=small.get(name, "tu-mobilenetv3_small_050"),
+        bands=bands,
+        classes=3,
+        options=options if name == "dpt" else {},
+    )
+    legend = Legend(tuple(Category(i, n, "#ff0000") for i, n in enumerate("abc")))
+    card = ModelCard(
+        name=name,
+        task="semantic",
+        bands=tuple(f"band_{i}" for i in range(bands)),
+        legend=legend,
+        tile_size=64,
+        divisor=defaults(name).divisor,
+    )
+    model = SemanticSegmenter.from_module(build(given).eval(), card)
+    path = export_onnx(model, tmp_path / "model.onnx")  # compared with torch, within 1e-3
+    back = replace(load_model(path), runtime=Runtime(device="cpu", backend="onnxruntime", precision="fp32", threads=1, batch=1))  # fmt: skip
+    pixels = np.random.default_rng(0).random((1, bands, 64, 64), np.float32)
+    valid = np.ones((1, 64, 64), bool)
+    here = replace(model, with_probs=True).predict(pixels, valid)[0].probs
+    there = replace(back, with_probs=True).predict(pixels, valid)[0].probs
+    assert np.abs(here - there).max() < 1e-3

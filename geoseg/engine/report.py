@@ -163,6 +163,9 @@ class RunReport:
             f"{self.pixels / 1e6:.2f} Mpx in {self.wall_seconds:.1f} s: {self.mpx_per_s:.2f} Mpx/s",
             f"stages   {stages}",
             f"blocks   {self.blocks} ({self.blocks_now} in this run), {self.tiles} tiles",
+            f"ran on   {self.pins.get('device')}, {self.pins.get('backend')}, "
+            f"{self.pins.get('precision')}, {self.pins.get('threads')} threads, "
+            f"batches of {self.pins.get('batch')}",
             f"memory   peak {peak / 1e6:.0f} MB of {self.projected_bytes / 1e6:.0f} MB projected",
         ]
         if self.masked:

@@ -67,8 +67,9 @@ def load_model(
 
     ``terrain`` and the other models inside; a classic method such as ``otsu:ndvi``; a bundle
     (folder or zip); an ``.onnx`` file; a folder of segmentation-models-pytorch's
-    ``save_pretrained``. Several separated by ``+`` are averaged. ``parameters`` are those of
-    the model: level and offset of ``terrain``, symmetries, score, thresholds, temperature of
+    ``save_pretrained``, or one of the hub as ``hub:owner/name``. Several separated by ``+`` are
+    averaged. ``parameters`` are those of the model: level and offset of ``terrain``; symmetries,
+    score, layers, thresholds, temperature and legend of
     any semantic network. Raises ModelError.
     """
     text = str(name)
@@ -98,6 +99,10 @@ def _load(text: str) -> Segmenter | Fittable:
         return _load_path(Path(str(resources.files("geoseg") / "data" / text)))
     if method in classic.METHODS:
         return classic.parse(text)
+    if method == "hub":
+        from geoseg.models.deep.foreign import load_hub
+
+        return load_hub(text.removeprefix("hub:"))
     path = Path(text)
     if path.exists():
         return _load_path(path)

@@ -24,13 +24,25 @@ from geoseg.scene.resample import Axis, Lattice, Method, combine, interpolate, s
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-__all__ = ["MAX_RATIO", "Regridded", "Warped", "gsd_for", "locate", "on_grid", "resampled"]
+__all__ = [
+    "MAX_RATIO",
+    "RESAMPLED",
+    "Regridded",
+    "Warped",
+    "gsd_for",
+    "locate",
+    "on_grid",
+    "resampled",
+]
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
 
 MAX_RATIO = 4.0
 """A scene is resampled to a GSD up to this many times finer or coarser."""
+
+RESAMPLED = "geoseg_resampled"
+"""Tag of a resampled scene: from which GSD to which."""
 
 _SAME = 0.01
 """Ratios this close to a whole number (or its inverse) are taken as that number."""
@@ -71,7 +83,9 @@ def resampled(scene: Scene, gsd_m: float) -> Scene:
     if any(n < ratio / 2 for n, ratio in zip(scene.shape, ratios, strict=True)):
         raise SceneError(f"{scene.name}: smaller than half a pixel of {gsd_m:g} m")
     affine = scene.geobox.affine * Affine.scale(ratios[1], ratios[0])
-    return on_grid(scene, GeoBox((rows, cols), affine, scene.geobox.crs))
+    coarse = on_grid(scene, GeoBox((rows, cols), affine, scene.geobox.crs))
+    said = f"{math.sqrt(size[0] * size[1]):.4g} m to {gsd_m:.4g} m"
+    return replace(coarse, tags={**scene.tags, RESAMPLED: said})
 
 
 def gsd_for(scene: Scene, wanted: tuple[float, float] | None) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from geoseg.models.deep.semantic import SemanticSegmenter
 from geoseg.models.segmenter import ModelCard, Segmenter
 from geoseg.radiometry import Normalization
 
-__all__ = ["SmpNetwork", "from_state_dict", "load_foreign", "plain_legend"]
+__all__ = ["SmpNetwork", "from_state_dict", "load_foreign", "load_hub", "plain_legend"]
 
 _SMP_NAMES = {
     "Unet": "unet",
@@ -75,6 +75,24 @@ def load_foreign(path: Path) -> Segmenter:
     raise ModelError(
         f"{path}: not a model: give a bundle (folder or zip), a save_pretrained folder or .onnx"
     )
+
+
+def load_hub(name: str) -> SemanticSegmenter:
+    """``owner/name`` of the Hugging Face hub: a network of segmentation-models-pytorch.
+
+    Only config.json and model.safetensors are fetched, once, into the hub's own cache. Raises
+    ModelError where there is no such network, or no network to reach.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = snapshot_download(name, allow_patterns=["config.json", "model.safetensors"])
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ModelError(f"hub:{name}: can't be fetched: {first}") from error
+    found = _load_smp(Path(folder))
+    return replace(found, card=replace(found.card, name=name.rpartition("/")[2]))
 
 
 def _load_smp(folder: Path) -> SemanticSegmenter:

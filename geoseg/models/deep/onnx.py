@@ -26,6 +26,7 @@ from geoseg.models.deep.backends import logits_of
 from geoseg.models.deep.foreign import plain_legend
 from geoseg.models.deep.network import OnnxNetwork
 from geoseg.models.deep.semantic import SemanticSegmenter
+from geoseg.models.deep.traceable import for_tiles_of
 from geoseg.models.deep.yolo import YoloSegmenter, is_yolo, yolo_card
 from geoseg.models.segmenter import ModelCard
 from geoseg.radiometry import Normalization
@@ -228,7 +229,8 @@ def export_onnx(segmenter: SemanticSegmenter, path: str | Path, *, overwrite: bo
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists: choose another name, or overwrite it")
     example = torch.rand(2, len(card.bands), card.tile_size, card.tile_size)
-    network = _Activated(segmenter.network.load()).eval()
+    whole = _Activated(segmenter.network.load()).eval()
+    network = _Activated(for_tiles_of(segmenter.network.load(), example)).eval()
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
         beside = Path(folder) / path.name
         _trace(network, example, beside, card.name)
@@ -238,7 +240,7 @@ def export_onnx(segmenter: SemanticSegmenter, path: str | Path, *, overwrite: bo
         metadata["geoseg"] = json.dumps(replace(card, parameters=parameters).to_dict())
         onnx.helper.set_model_props(model, metadata)
         onnx.save(model, beside)
-        _check_same(beside, network, example)
+        _check_same(beside, whole, example)
         beside.replace(path)
     return path
 
@@ -248,7 +250,8 @@ def _trace(network: nn.Module, example: Tensor, path: Path, name: str) -> None:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                network,
+                # traced first: some networks take another way while they are exported
+                torch.jit.trace(network, example, check_trace=False),
                 (example,),
                 str(path),
                 dynamo=False,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geoseg.errors import ModelError
+from geoseg.legend import Legend
 from geoseg.models.deep.backends import Halving, forward_of
 from geoseg.models.deep.inputs import to_inputs
 from geoseg.models.deep.network import BundleNetwork, ModuleNetwork, Network
@@ -71,11 +72,24 @@ class SemanticSegmenter:
         return cls(replace(card, sha256=card.sha256 or network.key), network)
 
     def with_parameters(self, **parameters: Any) -> SemanticSegmenter:
-        """Other parameters of the card; raises ModelError on what they can't be."""
+        """Other parameters of the card; ``legend`` names its classes (a name or a file), in the
+        order of the network's. Raises ModelError on what they can't be.
+        """
+        if "legend" in parameters:
+            return self._with_legend(str(parameters.pop("legend"))).with_parameters(**parameters)
         merged = dict(self.card.parameters) | parameters
         check_parameters(self.card, merged)
         card = replace(self.card, parameters=merged)
         return replace(self, card=replace(card, layers=layer_names(card)))
+
+    def _with_legend(self, name: str) -> SemanticSegmenter:
+        legend = Legend.open(name)
+        if len(legend) != len(self.card.legend):
+            raise ModelError(
+                f"{self.card.name} gives {len(self.card.legend)} classes, legend {name} has "
+                f"{len(legend)}: name the legend that it was trained on"
+            )
+        return replace(self, card=replace(self.card, legend=legend))
 
     def for_scene(self, scene: Scene) -> tuple[SemanticSegmenter, list[str]]:
         """Adapted to the scene's bands, scale and offset; raises ModelError."""
