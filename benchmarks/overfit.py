@@ -34,19 +34,25 @@ LEGENDS = {
         (Category(1, "caruru_weed", "#d95f02", True), Category(3, "soy_plant", "#66a61e", True))
     ),
 }
-QUERIES = {
-    "backbone": {"depths": [2, 2, 2, 2], "embed_dim": 48, "window_size": 8},
-    "feature_size": 128,
-    "mask_feature_size": 128,
-    "hidden_dim": 128,
-    "encoder_feedforward_dim": 256,
-    "encoder_layers": 3,
-    "decoder_layers": 4,
-    "dim_feedforward": 256,
-    "num_queries": 20,
-    "train_num_points": 4096,
+QUERIES = {  # Mask2Former with a Swin backbone of a quarter of Swin-T's width
+    "backbone": {
+        "depths": [1, 1, 1, 1],
+        "embed_dim": 24,
+        "num_heads": [2, 2, 4, 8],
+        "window_size": 8,
+    },
+    "feature_size": 64,
+    "mask_feature_size": 64,
+    "hidden_dim": 64,
+    "encoder_feedforward_dim": 128,
+    "encoder_layers": 2,
+    "decoder_layers": 3,
+    "num_attention_heads": 4,
+    "dim_feedforward": 128,
+    "num_queries": 10,
+    "train_num_points": 2048,
 }
-RATES = {"mask_rcnn": 1e-3, "panoptic_fpn": 1e-3, "mask2former": 5e-4}
+RATES = {"mask_rcnn": 1e-3, "panoptic_fpn": 1e-3, "mask2former": 2e-3}
 
 
 def main(name: str, place: str, steps: int) -> None:

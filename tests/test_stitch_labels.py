@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,7 +24,7 @@ from oracle import (
 
 from geoseg.assess.instances import Quality, match_segments
 from geoseg.assess.overlap import BACKGROUND, OverlapTable, segment_key
-from geoseg.grid import TileGrid
+from geoseg.grid import BlockGrid, TileGrid
 from geoseg.models.segmenter import InstanceTile
 from geoseg.stitch.labels import OverlapJoin
 
@@ -136,6 +138,48 @@ def test_things_that_a_tile_missed_leave_no_trace_of_blocks(halo):
             for name, array in other.items():
                 assert array.tobytes() == maps[0][name].tobytes(), name
         assert not maps[0]["instance_id"][~valid].any()
+
+
+def peak_of_joining(rows, cols):
+    """Most bytes held while blocks of 512 px are joined one after the other, and of frames."""
+    shape = (rows * 512, cols * 512)
+    grid = BlockGrid(TileGrid(shape, 160, 16), 4)
+    size = 0
+
+    def frames():
+        nonlocal size
+        for block in grid:
+            results = []
+            for tile in block.tiles:
+                row, col = np.mgrid[tile.read.slices]
+                ids = (((row // 40) + (col // 40)) % 2).astype(np.int32)
+                ids *= (row // 40 % 4) * 4 + col // 40 % 4 + 1
+                thing = (ids > 0).astype(np.uint8)
+                results.append((tile, InstanceTile(ids, thing, thing * 200)))
+            _, frame = join.collect(block, results, np.ones(block.window.shape, bool))
+            size = max(size, sum(array.nbytes for array in frame.values()))
+            yield block, frame
+
+    join = OverlapJoin()
+    tracemalloc.start()
+    try:
+        tables = join.solve(frames(), grid)
+        return tracemalloc.get_traced_memory()[1], size, tables
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_is_that_of_two_rows_of_strips():
+    peak_of_joining(1, 1)
+    low, frame, _ = peak_of_joining(4, 3)
+    high, _, tables = peak_of_joining(16, 3)
+    assert len(tables) == 48
+    scene = 16 * 512 * 3 * 512 * 4
+    # four sides, four tiles each, twice the halo, 4 bytes; and a little per object
+    assert frame < 1.5 * 4 * 4 * 32 * 160 * 4
+    # four times the scene: the rows of objects grow, the strips held do not
+    assert high - low < 0.05 * scene
+    assert high < 0.3 * scene
 
 
 def two_tiles(right_sees):
