@@ -26,6 +26,7 @@ _WHERE = {
     "Window": "geoseg.grid",
     "from_array": "geoseg.scene.arrays",
     "load_model": "geoseg.models.catalogue",
+    "map_folder": "geoseg.folder",
     "map_scene": "geoseg.pipeline",
     "measure_halo": "geoseg.pipeline",
     "mosaic": "geoseg.scene.mosaic",

@@ -5,6 +5,7 @@ from geoseg.engine.plan import Plan as Plan
 from geoseg.engine.segmentmap import SegmentMap as SegmentMap
 from geoseg.errors import GeosegError as GeosegError
 from geoseg.export.vector import write_vector as write_vector
+from geoseg.folder import map_folder as map_folder
 from geoseg.grid import Window as Window
 from geoseg.legend import Category as Category
 from geoseg.legend import Legend as Legend

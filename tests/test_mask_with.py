@@ -134,6 +134,9 @@ def test_masks_of_a_resampled_scene_are_counted_on_its_grid(pixels, tmp_path: Pa
     assert report.masked == {"flags.tif": taken}
     assert report.with_data == 54 * 67
     assert f"masked   {taken} px" in str(report)
+    said = "a.tif: resampled on reading from 10 m to 20 m; the map has that grid"
+    assert said in report.warnings
+    assert "ran on   cpu, numpy, exact" in str(report)
 
 
 @dataclass(frozen=True)
