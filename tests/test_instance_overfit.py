@@ -45,7 +45,8 @@ def _same_every_time() -> None:
     torch.manual_seed(0)
 
 
-@pytest.mark.parametrize("name", ["fields", pytest.param("weeds", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fields", "weeds"])
 def test_parcels(name: str) -> None:
     x, ids, _ = crop(name)
     net = build(Architecture(name="parcels", encoder=TINY, bands=3, classes=3, options=SLIM))
@@ -59,13 +60,14 @@ def test_parcels(name: str) -> None:
     assert ap50(found, ids, np.where(ids > 0, 1, 255)) >= 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "name", "steps"),
     [
         ("panoptic_deeplab", "weeds", 60),
-        pytest.param("panoptic_deeplab", "fields", 60, marks=pytest.mark.slow),
-        pytest.param("centers", "fields", 100, marks=pytest.mark.slow),
-        pytest.param("centers", "weeds", 100, marks=pytest.mark.slow),
+        ("panoptic_deeplab", "fields", 60),
+        ("centers", "fields", 100),
+        ("centers", "weeds", 100),
     ],
 )
 def test_centers(network: str, name: str, steps: int) -> None:
