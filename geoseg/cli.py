@@ -8,6 +8,7 @@ import click
 
 from geoseg import __version__
 from geoseg.errors import GeosegError
+from geoseg.heap import one_heap
 
 VERBS = {
     # verb: (module in geoseg.commands, one line for --help)
@@ -95,6 +96,7 @@ _keep_examples(geoseg)
 
 def main() -> None:
     """Entry point of the ``geoseg`` command."""
+    one_heap()
     geoseg(prog_name="geoseg")
 
 

@@ -28,6 +28,7 @@ from geoseg.engine.run import Executor, SerialExecutor, fit, run_job
 from geoseg.engine.segmentmap import SegmentMap
 from geoseg.engine.store import JobStore
 from geoseg.errors import InputError
+from geoseg.heap import one_heap
 from geoseg.models.segmenter import Fittable, ModelCard, Segmenter
 from geoseg.preparing import Prepared, joins_of, prepare, with_join
 from geoseg.requests import MapRequest, RunOptions
@@ -112,6 +113,7 @@ def run(
     part: tuple[int, int] | None = None,
 ) -> tuple[SegmentMap, RunReport]:
     """Run, or go on with, a prepared job in its store; the map stays there."""
+    one_heap()
     identity = prepared.identity()
     if part is not None and prepared.mask is not None:
         raise InputError(

@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as hnp
 from test_bundle import CARD, SMALL
 
 from geoseg.errors import InputError, ModelError
+from geoseg.heap import keep_memory
 from geoseg.models.catalogue import load_model
 from geoseg.models.deep import backends
 from geoseg.models.deep.architectures import build
@@ -24,7 +25,7 @@ from geoseg.models.deep.calibrate import fit_temperature
 from geoseg.models.deep.ensemble import ensemble
 from geoseg.models.deep.inputs import to_inputs
 from geoseg.models.deep.overlap import predict_batches
-from geoseg.models.deep.runtime import choose, keep_memory
+from geoseg.models.deep.runtime import choose
 from geoseg.models.deep.semantic import SemanticSegmenter, best_class, score_of
 from geoseg.models.deep.symmetry import SYMMETRIES, apply, undo
 from geoseg.models.segmenter import Runtime, Segmenter

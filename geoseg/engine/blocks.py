@@ -22,6 +22,7 @@ from geoseg.engine.plan import Plan
 from geoseg.engine.store import JobStore, checksum, open_map
 from geoseg.errors import BlockError
 from geoseg.grid import Block, Tile, Window
+from geoseg.heap import one_heap
 from geoseg.legend import NODATA_CATEGORY, Legend
 from geoseg.models.segmenter import (
     ArrayJoin,
@@ -119,6 +120,7 @@ def label_tile(result: TileResult, legend: Legend) -> LabelTile | InstanceTile:
 
 def observe_block(job: Job, fittable: Fittable, place: Place) -> tuple[Stats, dict[str, Any]]:
     """Statistics of a block's own pixels, halo left out."""
+    one_heap()
     clock = Clock()
     window = job.plan.blocks.window(*place)
     with clock.time("read"):
@@ -131,6 +133,7 @@ def observe_block(job: Job, fittable: Fittable, place: Place) -> tuple[Stats, di
 
 def predict_block(job: Job, place: Place) -> dict[str, Any]:
     """First pass over a block: read it, predict its tiles, keep or write the labels."""
+    one_heap()
     clock = Clock()
     block = job.plan.blocks.block(*place)
     pixels, valid, lost = _read_block(job, block, clock)
@@ -154,6 +157,7 @@ def predict_block(job: Job, place: Place) -> dict[str, Any]:
 
 def finish_block(job: Job, stage: int, place: Place) -> dict[str, Any]:
     """A later pass: apply a join to what the block kept, with its table and neighbours."""
+    one_heap()
     clock = Clock()
     block = job.plan.blocks.block(*place)
     with clock.time("read"):

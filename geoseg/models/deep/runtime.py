@@ -6,19 +6,17 @@ by a process that can't honour it.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import platform
-import sys
 from functools import lru_cache
 from importlib.util import find_spec
 
 import torch
 
 from geoseg.errors import ModelError
+from geoseg.heap import keep_memory
 from geoseg.models.segmenter import ModelCard, Runtime
 
-__all__ = ["available", "choose", "configure", "keep_memory", "memory_format"]
+__all__ = ["available", "choose", "configure", "memory_format"]
 
 BACKENDS = ("torch", "openvino", "onnxruntime")
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -28,29 +26,6 @@ BATCH_PX = 256 * 256
 
 GPU_SHARE = 0.6
 """Share of a device's free memory that a batch may take."""
-
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
-
-
-@lru_cache(maxsize=1)
-def keep_memory() -> bool:
-    """Keep glibc from giving the memory of large tensors back after every operation.
-
-    Each operation of a network allocates its output; by default glibc maps and unmaps
-    buffers of that size, and every page of them is a fault: a third of the time of a U-Net.
-    Threads of the process share one heap, since only the main one can hold large buffers.
-    Returns whether it was set: False off glibc.
-    """
-    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
-        return False
-    libc = ctypes.CDLL(None)
-    settings = (
-        (_M_ARENA_MAX, 1),
-        (_M_MMAP_MAX, 0),
-        (_M_TRIM_THRESHOLD, 2**31 - 1),
-        (_M_TOP_PAD, 64 << 20),
-    )
-    return all(libc.mallopt(name, value) for name, value in settings)
 
 
 def configure(*, threads: int | None = None, device: str = "cpu") -> None:
