@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pyarrow as pa
 import pytest
 import rasterio
 from clusters import Host, cluster_in
@@ -20,7 +21,17 @@ from distributed import Client, LocalCluster, Security
 from toys import MeanSegmenter, array_scene
 
 from geoseg.engine.cluster import ClusterExecutor
+from geoseg.grid import Window
 from geoseg.pipeline import MapRequest, RunOptions, map_scene
+from geoseg.vectorize.stream import (
+    VectorizeOptions,
+    merge_blocks,
+    polygonize_blocks,
+    polygonize_traced,
+    trace_block,
+)
+from geoseg.vectorize.strips import ArraySource, BlockLabels
+from geoseg.vectorize.table import Attributes
 
 pytestmark = pytest.mark.slow
 
@@ -51,6 +62,46 @@ def test_a_client_of_ones_own(expected, tmp_path: Path) -> None:
     with LocalCluster(n_workers=2, dashboard_address=None) as cluster, Client(cluster) as client:
         assert files(tmp_path / "out", client=client, block_tiles=2) == expected
         assert client.status == "running"
+
+
+def traced(path: str, window: Window, options: VectorizeOptions):
+    """A block that a worker reads and traces by itself."""
+    labels = np.load(path, mmap_mode="r")
+    halo = BlockLabels.halo(window).slices
+    return trace_block(BlockLabels(labels.shape, window, np.array(labels[halo])), options)
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+def test_vectorizing_as_tasks(connectivity: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+    labels = rng.integers(0, 3, (53, 71), np.uint8).repeat(7, 0).repeat(5, 1)
+    labels[rng.random(labels.shape) < 0.03] = 3
+    np.save(tmp_path / "labels.npy", labels)
+    options = VectorizeOptions(connectivity=connectivity, nodata=(3,), threads=2)
+    where = Attributes(crs_wkt=None)
+    expected = pa.Table.from_batches(polygonize_blocks(ArraySource(labels), options, where))
+    with LocalCluster(n_workers=2, dashboard_address=None) as cluster, Client(cluster) as client:
+        rows = []
+        for row in range(0, labels.shape[0], 100):
+            windows = [
+                Window(row, col, 100, 64) & Window(0, 0, *labels.shape)
+                for col in range(0, labels.shape[1], 64)
+            ]
+            blocks = [
+                client.submit(traced, str(tmp_path / "labels.npy"), window, options)
+                for window in windows
+            ]
+            while len(blocks) > 1:  # neighbours in pairs, wherever they lie
+                pairs = [
+                    client.submit(merge_blocks, *pair)
+                    for pair in zip(blocks[::2], blocks[1::2], strict=False)
+                ]
+                blocks = pairs + blocks[len(pairs) * 2 :]
+            rows += blocks
+        merged = (([row.result()]) for row in rows)
+        got = pa.Table.from_batches(polygonize_traced(merged, labels.shape, options, where))
+    assert len(got) > 500
+    assert got.equals(expected)
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from geoseg.errors import InputError
 from geoseg.grid import Window
 from geoseg.legend import Category, Legend
 from geoseg.vectorize.merge import merge
-from geoseg.vectorize.rings import Polygons
 from geoseg.vectorize.stream import (
     VectorizeOptions,
+    merge_blocks,
     polygonize_blocks,
     polygonize_traced,
     trace_block,
@@ -311,14 +311,10 @@ def test_blocks_merged_in_any_order_equal_the_stream(
     by_row = polygonize_traced(rows, labels.shape, options, Attributes())
     assert pa.Table.from_batches(by_row).equals(expected)
 
-    def join(a: Any, b: Any) -> Any:
-        done, arcs = merge(a[1], b[1])
-        return Polygons.concatenate([a[0], b[0], done]), arcs
-
     def reduced(parts: list[Any]) -> Any:
         while len(parts) > 1:  # any two neighbours
             i = int(rng.integers(len(parts) - 1))
-            parts[i : i + 2] = [join(parts[i], parts[i + 1])]
+            parts[i : i + 2] = [merge_blocks(parts[i], parts[i + 1])]
         return parts[0]
 
     whole = reduced([reduced(row) for row in rows])

@@ -21,7 +21,7 @@ from geoseg.vectorize.connect import CornerGroups
 from geoseg.vectorize.coverage import Coverage
 from geoseg.vectorize.dice import diced
 from geoseg.vectorize.ground import Ground
-from geoseg.vectorize.merge import BlockArcs, Frontier, Tile, trace_tile, trace_tiles
+from geoseg.vectorize.merge import BlockArcs, Frontier, Tile, merge, trace_tile, trace_tiles
 from geoseg.vectorize.regularize import square_batch
 from geoseg.vectorize.rings import Polygons, Rings
 from geoseg.vectorize.strips import (
@@ -34,7 +34,13 @@ from geoseg.vectorize.strips import (
 )
 from geoseg.vectorize.table import Attributes, Group, polygon_batch, polygon_schema
 
-__all__ = ["VectorizeOptions", "polygonize_blocks", "polygonize_traced", "trace_block"]
+__all__ = [
+    "VectorizeOptions",
+    "merge_blocks",
+    "polygonize_blocks",
+    "polygonize_traced",
+    "trace_block",
+]
 
 _BATCH_BYTES = 16 << 20
 _BATCH_ROWS = 65_536
@@ -113,6 +119,12 @@ def trace_block(block: BlockLabels, options: VectorizeOptions) -> Traced:
     height, width = options.tile_size
     strips = block.strips(height, options.left_out)
     return trace_tiles((cut_tiles(strip, width) for strip in strips), options.straight)
+
+
+def merge_blocks(one: Traced, other: Traced) -> Traced:
+    """Two neighbours, traced or merged already, as one; raises ValueError for no neighbours."""
+    done, arcs = merge(one[1], other[1])
+    return Polygons.concatenate([one[0], other[0], done]), arcs
 
 
 def polygonize_traced(
