@@ -5,7 +5,7 @@
     python benchmarks/engine.py processes SCENE MODEL # one process and two, a thread each
     python benchmarks/engine.py memory                # peak by size, on a scene made of one file
 
-Each measured run is a process of its own; runs that are compared take turns. Start-up, imports
+Each measured run is a process of its own; runs that are compared take turns (ROUNDS=3 of them). Start-up, imports
 and opening the model are printed beside, not counted.
 """
 
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from geoseg.legend import Category, Legend
 from geoseg.models.segmenter import LabelTile, ModelCard, TileResult
 
-ROUNDS = 3
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
 BASE = 2048
 LEGEND = Legend(tuple(Category(i, f"class {i}", f"#{40 * i:02x}8040") for i in range(1, 7)), "six")
 
