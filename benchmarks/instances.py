@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from oracle import window_of
-from stitch import Timed, boxes, quality
+from stitch import Timed, quality
 
 from geoseg.grid import BlockGrid, TileGrid
 from geoseg.legend import Category, Legend
@@ -106,8 +106,7 @@ def main():
     print(f"| joining | {join.seconds:.2f} s |")
     print(f"| joining beside predicting | {join.seconds / predict:.1%} |")
     print(f"| frames / the map's ids | {join.frame_bytes / 2**20:.0f} / ", end="")
-    print(f"{ids.nbytes / 2**20:.0f} MiB |\n\n| boxes | CPU time |\n|---|---|")
-    boxes()
+    print(f"{ids.nbytes / 2**20:.0f} MiB |")
 
 
 if __name__ == "__main__":
