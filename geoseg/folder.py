@@ -141,8 +141,9 @@ def map_folder(
     for output in request.outputs:
         if PLACE not in Path(output).name:
             raise InputError(
-                f"{output}: several scenes can't go to one file: write {PLACE} where the scene's "
-                f"name goes, such as maps/{PLACE}{Path(output).suffix}"
+                f"{', '.join(map(str, places[:3]))}: a folder, or several scenes, can't go to one "
+                f"file, {output}: write {PLACE} where the scene's name goes, such as "
+                f"maps/{PLACE}{Path(output).suffix}"
             )
         check_output(output)
     scenes = find_scenes(places)

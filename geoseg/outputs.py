@@ -19,6 +19,7 @@ from geoseg.grid import Window
 from geoseg.layers import layer_in_name, write_layer
 from geoseg.legend import NODATA_CATEGORY
 from geoseg.outlines import Geometry, as_geometry, layer_type
+from geoseg.preview import write_picture
 from geoseg.sharing import ORDER, companions, share
 
 if TYPE_CHECKING:
@@ -55,6 +56,10 @@ class PolygonOptions:
     threads: int = 1
     geometry: Geometry = "polygon"
 
+    def in_pixels(self, result: SegmentMap) -> bool:
+        """Whether polygons of a map have pixels as coordinates."""
+        return self.pixel_coords and result.geobox.crs is None
+
 
 def check_outputs(
     outputs: Sequence[str], scene: Scene, *, pixel_coords: bool, overwrite: bool
@@ -86,6 +91,9 @@ def check_outputs(
                     "or use --pixel-coords for polygons in pixels"
                 )
     return targets
+
+
+IN_PIXELS = "pixels, x to the right and y down from the upper left corner"
 
 
 @dataclass(frozen=True)
@@ -131,9 +139,8 @@ def polygon_batches(
     options = options or PolygonOptions()
     source = MapSource(result)
     crs = result.geobox.crs
-    in_pixels = options.pixel_coords and crs is None
     attributes = Attributes(
-        transform=Affine.identity() if in_pixels else result.geobox.affine,
+        transform=Affine.identity() if options.in_pixels(result) else result.geobox.affine,
         crs_wkt=None if crs is None else crs.to_wkt(),
         legend=result.legend,
         dtype=source.dtype,
@@ -185,12 +192,14 @@ def write_map(
         progress.start(f"write {Path(path).suffix[1:]}", result.region.pixels)
         if kind == "vector":
             _write_polygons(result, path, options, progress)
+            if options.in_pixels(result):
+                report.warnings.append(f"{path}: polygons are in {IN_PIXELS}")
         elif kind == "raster" and (layer := layer_in_name(path, result)) is not None:
             write_layer(result, layer, path, provenance_of(result), overwrite=True)
         elif kind == "raster":
             write_raster(result, path, overwrite=True)
         elif kind == "picture":
-            _write_picture(result, scene, path, report)
+            write_picture(result, scene, path, report)
         elif kind == "map":
             _write_zarr(result, path)
         else:
@@ -217,7 +226,8 @@ def _write_polygons(
         path,
         legend=result.legend,
         crs=None if result.geobox.crs is None else result.geobox.crs.to_wkt(),
-        provenance=provenance_of(result),
+        provenance=provenance_of(result)
+        | ({"coordinates": IN_PIXELS} if options.in_pixels(result) else {}),
         overwrite=True,
         options=VectorOptions(geometry_type=layer_type(options.geometry)),
     )
@@ -235,66 +245,6 @@ def write_raster(result: SegmentMap, path: str, *, overwrite: bool = False) -> N
         provenance=provenance_of(result),
         overwrite=overwrite,
     )
-
-
-def _write_picture(result: SegmentMap, scene: Scene, path: str, report: RunReport) -> None:
-    from geoseg.export.picture import MapPicture, draw_map
-
-    width = scene.pixel_area_m2(result.region)
-    picture = MapPicture(
-        scene_rgb=_rgb_preview(scene, result.region),
-        category_id=_map_preview(result),
-        legend=result.legend,
-        title=f"{scene.name}: {result.provenance.get('model', '')}",
-        hectares={key: area / 1e4 for key, area in report.area_m2.items() if key != 255} or None,
-        width_m=None if width is None else result.shape[1] * width**0.5,
-        note=str(result.provenance.get("model_licence", "")),
-    )
-    draw_map(picture, path, overwrite=True)
-
-
-PREVIEW_PX = 1500
-
-_RGB_NAMES = (("red", "green", "blue"), ("b04", "b03", "b02"), ("b4", "b3", "b2"))
-
-
-def _rgb_preview(scene: Scene, region: Window) -> NDArray[np.uint8]:
-    """(row, col, 3) of the mapped region, stretched between its 2nd and 98th percentile."""
-    names = [band.name.lower() for band in scene.bands]
-    chosen = next((t for t in _RGB_NAMES if set(t) <= set(names)), None)
-    bands = [names.index(n) for n in chosen] if chosen else [0, 1, 2][: len(names)]
-    bands = (bands * 3)[:3]
-    pixels, valid = scene.preview(_enough(scene, region), bands)
-    step = max(scene.shape[0] / pixels.shape[1], 1.0)
-    rows, cols = (slice(int(s.start / step), int(-(-s.stop // step))) for s in region.slices)
-    pixels, valid = pixels[:, rows, cols].astype(np.float32), valid[rows, cols]
-    picture = np.full((*valid.shape, 3), 255, np.uint8)
-    for i, band in enumerate(pixels):
-        if valid.any():
-            low, high = np.percentile(band[valid], [2, 98])
-            scaled = (band - low) / max(high - low, 1e-6)
-            # lifted a little: a few bright clouds or roofs leave the rest of a scene dark
-            shown = np.clip(scaled[valid], 0, 1) ** 0.7
-            picture[valid, i] = (255 * shown).astype(np.uint8)
-    return picture
-
-
-def _enough(scene: Scene, region: Window) -> int:
-    """Side of a preview of the whole scene in which the region has PREVIEW_PX pixels."""
-    share = max(region.shape) / max(scene.shape)
-    return min(int(PREVIEW_PX / share), 8 * PREVIEW_PX)
-
-
-def _map_preview(result: SegmentMap) -> NDArray[np.uint8]:
-    """The map small: every n-th pixel, read strip by strip."""
-    rows, cols = result.shape
-    step = max(1, -(-max(rows, cols) // PREVIEW_PX))
-    height = step * max(1, 1024 // step)
-    strips = [
-        result.read(Window(row, 0, min(height, rows - row), cols))["category_id"][::step, ::step]
-        for row in range(0, rows, height)
-    ]
-    return np.concatenate(strips)
 
 
 def _write_zarr(result: SegmentMap, path: str) -> None:

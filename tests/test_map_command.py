@@ -12,6 +12,7 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
 import rasterio.features
@@ -213,6 +214,9 @@ def test_no_crs_means_rasters_or_a_word_from_the_person(blobs, tmp_path: Path) -
     in_pixels = gpd.read_file(tmp_path / "c.gpkg")
     assert in_pixels.crs is None
     assert in_pixels.area.sum() == blobs[0].size
+    said = "pixels, x to the right and y down"
+    assert f"c.gpkg: polygons are in {said}" in pixels.stderr
+    assert pyogrio.read_info(tmp_path / "c.gpkg")["layer_metadata"]["coordinates"].startswith(said)
 
 
 def test_plan_prints_json_and_reads_no_pixel(scene: Path) -> None:
