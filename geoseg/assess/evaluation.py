@@ -152,7 +152,7 @@ class Evaluation:
             window = np.array([self._homes[side][k][1] for k in keys.tolist()], np.int64)
             row = place[split_key(keys)[0]]
             known = row >= 0
-            np.add.at(out, (window[known], row[known], column), amount[known])
+            np.add.at(out[:, :, column], (window[known], row[known]), amount[known])
         return out
 
     def report(self) -> dict[str, Any]:
@@ -205,7 +205,7 @@ class Evaluation:
             "segmentation": over_under_segmentation(self.table, things),
         }
         if len(self.confusions) >= 10:
-            limits = bootstrap(self.quality_parts(), self._drawn, draws=200)
+            limits = bootstrap(list(self.quality_parts()), self._drawn, draws=200)
             out["panoptic_95_percent"] = {name: list(pair) for name, pair in limits.items()}
         if self._scores:
             precision = average_precision(self.table, self.scores, things)
