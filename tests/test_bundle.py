@@ -338,4 +338,4 @@ def test_cards_of_models_inside_are_read_without_torch() -> None:
     code = "import sys; from geoseg.models.catalogue import bundled_cards as b; b(); "
     code += "assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert [card.name for card in bundled_cards()] == ["terrain", "weeds"]
+    assert [card.name for card in bundled_cards()] == ["terrain", "weeds", "fields"]

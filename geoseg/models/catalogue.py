@@ -24,7 +24,7 @@ __all__ = [
     "parse_parameters",
 ]
 
-BUNDLED = ("terrain", "weeds")
+BUNDLED = ("terrain", "weeds", "fields")
 """Models that come with geoseg, by name; each is a bundle in ``geoseg/data``."""
 
 LOADERS: Mapping[str, str] = {
