@@ -73,7 +73,7 @@ def main(name: str, place: str, steps: int) -> None:
         options = QUERIES
     net = build(Architecture(name=name, bands=3, classes=classes, options=options))
     if name != "mask2former":
-        # a twentieth of the usual proposals: there are five objects
+        # a sixteenth of the usual proposals: there are five objects
         (
             net if name == "mask_rcnn" else net.detector
         ).roi_heads.fg_bg_sampler.batch_size_per_image = 32
