@@ -371,6 +371,7 @@ def test_what_can_not_be_had_is_said(wanted: Runtime, says: str) -> None:
         choose(CARD, wanted)
 
 
+@pytest.mark.slow
 def test_openvino_gives_the_labels_of_torch(segmenter, tmp_path, monkeypatch) -> None:
     pytest.importorskip("openvino")
     monkeypatch.setenv("GEOSEG_CACHE", str(tmp_path))
