@@ -271,7 +271,6 @@ def noisy_quality(name, tile, halo):
     return pooled(whole).pq, pooled(tiled).pq
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", NOISY)
 def test_with_noise_tiling_costs_at_most_a_hundredth(name):
     """Each kind of object, where every pixel is seen by more than one tile."""
