@@ -89,7 +89,9 @@ def main() -> None:
         pictures.append(panels(image, truth, found))
     print("all", json.dumps(figures(table, extent)))
     picture = Image.fromarray(np.concatenate(pictures, 1))
-    small = picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=20, dither=Image.Dither.NONE)
+    small = picture.convert(
+        "P", palette=Image.Palette.ADAPTIVE, colors=20, dither=Image.Dither.NONE
+    )
     small.save(args.out / "fields-model.png", optimize=True)
 
 
