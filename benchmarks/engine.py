@@ -5,8 +5,8 @@
     python benchmarks/engine.py processes SCENE MODEL # one process and two, a thread each
     python benchmarks/engine.py memory                # peak by size, on a scene made of one file
 
-Each measured run is a process of its own; runs that are compared take turns (ROUNDS=3 of them). Start-up, imports
-and opening the model are printed beside, not counted.
+Each measured run is a process of its own; runs that are compared take turns (ROUNDS=3
+of them). Start-up, imports and opening the model are printed beside, not counted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -257,6 +256,7 @@ def mapped(scene: str, model: str, folder: str, workers: int) -> dict[str, float
 def memory_run(scene: str, folder: str) -> dict[str, float]:
     """The whole path with a segmenter that costs nothing; peak against the projection."""
     import geoseg
+    from geoseg.engine.blocks import peak_bytes
     from geoseg.pipeline import RunOptions, map_scene
 
     opened = geoseg.open_scene(scene, allow_vrt=True)
@@ -266,7 +266,7 @@ def memory_run(scene: str, folder: str) -> dict[str, float]:
     return {
         "side": opened.shape[0],
         "seconds": took,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": peak_bytes() / 2**20,
         "projected_mb": report.projected_bytes / 2**20,
     }
 

@@ -38,7 +38,7 @@ DEEP = ADAPTERS | {
     "openvino",
     "psutil",
 }
-ENGINE = PURE | {"zarr", "fsspec", "psutil"}
+ENGINE = PURE | {"zarr", "fsspec", "psutil", "safetensors"}
 
 STAGES = ("scene", "models", "stitch", "vectorize", "products", "labels", "export", "assess")
 """Folders that never import each other."""

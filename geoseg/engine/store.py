@@ -7,7 +7,6 @@ checksum, is written after its data. What has no record is not there.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import uuid
@@ -91,23 +90,28 @@ def open_map(
 def pack(arrays: Arrays) -> bytes:
     """Named arrays as one compressed string of bytes, the same for the same values."""
     import pyarrow as pa
+    from safetensors.numpy import save
 
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    raw = buffer.getvalue()
+    # it takes the bytes as they lie
+    raw = save({name: np.asarray(array, order="C") for name, array in arrays.items()})
     head = len(raw).to_bytes(8, "little")
     packed: bytes = pa.Codec("zstd", compression_level=1).compress(raw, asbytes=True)
     return head + packed
 
 
 def unpack(data: bytes) -> Arrays:
-    """What ``pack`` packed."""
+    """What ``pack`` packed.
+
+    Not NumPy's own format: its headers are Python literals, and Python 3.11 can't parse those
+    in several threads at once (SystemError: AST constructor recursion depth mismatch).
+    """
     import pyarrow as pa
+    from safetensors.numpy import load
 
     size = int.from_bytes(data[:8], "little")
     raw = pa.Codec("zstd").decompress(data[8:], decompressed_size=size, asbytes=True)
-    with np.load(io.BytesIO(raw), allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+    arrays: Arrays = load(raw)
+    return arrays
 
 
 def checksum(arrays: Mapping[str, NDArray[Any]]) -> int:
