@@ -33,7 +33,7 @@ from geoseg.vectorize.strips import ArraySource
 from geoseg.vectorize.table import Attributes
 
 NAMES = ("lc8", "lc3", "n1", "n5", "fields", "weeds")
-REPEATS = 5
+REPEATS = 3
 
 
 def raster(name: str, n: int = 4096, seed: int = 0) -> np.ndarray:
@@ -111,26 +111,27 @@ def versions() -> str:
     return f"{model}, Python {platform.python_version()}, {found}"
 
 
-def speed(n: int = 4096, part: int = 1024) -> None:
-    """Mpx/s and ratios; peers get every repeat on a crop, as their rate doesn't depend on it."""
+def speed(*names: str, n: int = 4096) -> None:
+    """Mpx/s and ratios, by turns, all on the whole raster."""
     print(versions())
-    ours(np.eye(64, dtype=np.uint8))
-    ours(np.eye(64, dtype=np.uint8), shared_vertices=True)
+    for warm in (np.eye(64, dtype=np.uint8), np.zeros((64, 64), np.uint8)):
+        ours(warm)
+        ours(warm, shared_vertices=True)
     xarray_spatial(np.eye(8, dtype=np.uint8))
     print("| raster | rasterio | xarray-spatial | geoseg | ratio | ratio | shared vertices |")
     print("|---|---|---|---|---|---|---|")
-    for name in NAMES:
+    ways: dict[str, Callable[[np.ndarray], int]] = {
+        "r": rasterio_shapely,
+        "x": xarray_spatial,
+        "g": ours,
+        "s": lambda labels: ours(labels, shared_vertices=True),
+    }
+    for name in names or NAMES:
         labels = raster(name, n)
-        rates: dict[str, list[float]] = {"r": [], "x": [], "g": [], "s": []}
-        for turn in range(REPEATS):
-            at = (turn * part) % n
-            crop = np.ascontiguousarray(labels[at : at + part])
-            rates["r"].append(crop.size / cpu(lambda c=crop: rasterio_shapely(c)) / 1e6)
-            rates["x"].append(crop.size / cpu(lambda c=crop: xarray_spatial(c)) / 1e6)
-            rates["g"].append(labels.size / cpu(lambda a=labels: ours(a)) / 1e6)
-            rates["s"].append(
-                labels.size / cpu(lambda a=labels: ours(a, shared_vertices=True)) / 1e6
-            )
+        rates: dict[str, list[float]] = {way: [] for way in ways}
+        for _ in range(REPEATS):
+            for way, work in ways.items():
+                rates[way].append(labels.size / cpu(lambda w=work, a=labels: w(a)) / 1e6)
         r, x, g, s = (statistics.median(rates[k]) for k in "rxgs")
         to_r = statistics.median(b / a for a, b in zip(rates["r"], rates["g"], strict=True))
         to_x = statistics.median(b / a for a, b in zip(rates["x"], rates["g"], strict=True))
@@ -321,4 +322,4 @@ if __name__ == "__main__":
         work: dict[str, Callable[..., None]] = {
             "speed": speed, "simplify": simplify, "files": files, "memory": memory, "exact": exact,
         }  # fmt: skip
-        work[mode](*map(int, rest))
+        work[mode](*(int(given) if given.isdigit() else given for given in rest))

@@ -46,6 +46,7 @@ _FAILURES = (
     pa.ArrowException,
 )
 _READ_ROWS = 4096
+_INDEX_BYTES = 64 << 20
 _MAX_ZOOM = "14"
 """Of vector tiles: 9.5 m per pixel at the equator; viewers draw them larger from there on."""
 _LONGEST_EDGE_M = 1000.0
@@ -233,13 +234,20 @@ def date() -> datetime:
 
 @contextlib.contextmanager
 def _reproducible() -> Iterator[None]:
-    """The date that GDAL writes into files."""
-    before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
-    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": f"{date():%Y-%m-%dT%H:%M:%S.000Z}"})
+    """The date that GDAL writes into files, and how much of a spatial index it keeps in memory.
+
+    By default that is a tenth of the machine's memory: files and peaks depended on the machine.
+    """
+    settings = {
+        "OGR_CURRENT_DATE": f"{date():%Y-%m-%dT%H:%M:%S.000Z}",
+        "OGR_GPKG_MAX_RAM_USAGE_RTREE": _INDEX_BYTES,
+    }
+    before = {name: pyogrio.get_gdal_config_option(name) for name in settings}
+    pyogrio.set_gdal_config_options(settings)
     try:
         yield
     finally:
-        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": before})
+        pyogrio.set_gdal_config_options(before)
 
 
 def count(path: Path, layer: str, table: Table) -> int:

@@ -46,6 +46,9 @@ _BATCH_BYTES = 16 << 20
 _BATCH_ROWS = 65_536
 _PART_ROWS = 8_192
 _SPILL_BYTES = 32 << 20
+_STRIP_PIXELS = 4 << 20
+"""Tiles of wide rasters are lower, so that a row of them takes no more memory."""
+_LOWEST = 64
 
 Traced = tuple[Polygons, BlockArcs]
 
@@ -63,7 +66,8 @@ class VectorizeOptions:
         square_m: lay sides along and across each other, moving outlines by this at most: for
             objects that stand alone, as neighbours are not matched.
         max_vertices: polygons with more are cut along lines of the pixel grid.
-        tile_size: rows and cols of the kernel's tiles; it changes speed, not the result.
+        tile_size: rows and cols of the kernel's tiles, fewer rows where the raster is wide; it
+            changes speed, not the result.
         threads: tiles that are traced at once.
         multi: geometries are MultiPolygons, as file formats want them, rather than Polygons.
 
@@ -75,7 +79,7 @@ class VectorizeOptions:
     simplify_m: float = 0.0
     square_m: float = 0.0
     max_vertices: int | None = None
-    tile_size: tuple[int, int] = (256, 512)
+    tile_size: tuple[int, int] = (512, 768)
     threads: int = 1
     multi: bool = True
 
@@ -183,6 +187,7 @@ def _traced(
         return trace_tile(tile, options.straight)
 
     height, width = options.tile_size
+    height = min(height, max(_LOWEST, _STRIP_PIXELS // max(source.shape[1], 1)))
     for strip in strips_of(source, height, options.left_out):
         tiles = cut_tiles(strip, width)
         yield list(map(traced, tiles) if options.threads == 1 else pool.map(traced, tiles))
