@@ -26,8 +26,10 @@ __all__ = [
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 _NODATA_64, _OUTSIDE_64 = 0x9D5C_3A71_E0B2_4F68, 0x9D5C_3A71_E0B2_4F69
-_BAND_BYTES = 32 << 20
-"""Reads span the raster's width; they are made lower than asked for when that is more."""
+_BAND_PIXELS = 8 << 20
+_BAND_ROWS = 512
+"""Reads span the raster's width: files hold tiles of so many rows as a rule, fewer are read where
+that is more than so many pixels, and never less than a strip."""
 
 
 @dataclass(frozen=True)
@@ -190,8 +192,7 @@ def strips_of(source: LabelSource, height: int, left_out: LeftOut) -> Iterator[S
     """Strips of ``height`` lattice rows from top to bottom; each row is read once."""
     rows, cols = source.shape
     left_out = left_out.within(source.dtype)
-    per_row = cols * source.dtype.itemsize
-    band = max(1, min(_BAND_BYTES // max(per_row, 1), max(height, 512)) // height) * height
+    band = max(1, min(_BAND_PIXELS // max(cols, 1), _BAND_ROWS) // height) * height
     above: NDArray[Any] | None = None
     for top in range(0, rows, band):
         window = Window(top, 0, min(band, rows - top), cols)
@@ -199,12 +200,13 @@ def strips_of(source: LabelSource, height: int, left_out: LeftOut) -> Iterator[S
         if labels.shape != window.shape:
             raise InputError(f"a source gave {labels.shape} pixels for {window}")
         last = top + band >= rows
-        whole = labels
         if above is not None:
             stack = np.ma.vstack if np.ma.isMaskedArray(labels) else np.concatenate
-            whole = stack([above, labels])
+            labels = stack([above, labels])
         above = labels[-1:].copy()
-        yield from _cut_strips(window, whole, score, (height, left_out, last))
+        strips = _cut_strips(window, labels, score, (height, left_out, last))
+        del labels, score  # the strips hold what they need of them
+        yield from strips
 
 
 def _cut_strips(
@@ -213,6 +215,7 @@ def _cut_strips(
     """Strips of one read; ``labels`` begin a row above it, save at the top."""
     height, left_out, last = how
     pixels, outside = _framed(labels, left_out, (int(window.row_off == 0), int(last), 1, 1))
+    del labels  # copied: only the copy is kept while the strips are traced
     if score is not None:
         padded = np.full((window.height + last, window.width + 1), 255, np.uint8)
         padded[: window.height, :-1] = score
