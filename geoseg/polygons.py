@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from geoseg.errors import InputError
 from geoseg.grid import Window
 from geoseg.legend import NODATA_CATEGORY
+from geoseg.sieving import SievedLabels, Sieving, pixel_area
 from geoseg.vectorize.stream import VectorizeOptions, polygonize_blocks
 from geoseg.vectorize.strips import ArraySource, LabelSource
 from geoseg.vectorize.table import Attributes
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from geoseg.scene.reader import Scene
 
-__all__ = ["Labels", "polygon_batches", "polygonize"]
+__all__ = ["Labels", "Sieving", "polygon_batches", "polygonize"]
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,28 @@ class Labels:
             raster = open_scene(raster)
         return cls._of_scene(raster, band, crs)
 
+    def sieved(self, sieving: Sieving, on_pixels: Callable[[int], None] | None = None) -> Labels:
+        """Without small segments and holes; the raster is read, and sieved, at once.
+
+        In bounded memory, block by block, with what ``stitch.sieve`` gives the whole raster.
+        Pixels that are masked are nodata; what ``VectorizeOptions.nodata`` leaves out takes
+        part like any label. Areas become pixels by the pixel at the raster's centre, and are
+        in units of the transform where there is no CRS.
+
+        Args:
+            sieving: what is small, and where it goes.
+            on_pixels: told how many more pixels one of ``sieving``'s steps is done with.
+
+        """
+        if not sieving:
+            return self
+        where = self.attributes
+        area = pixel_area(where.transform, where.crs_wkt, self.source.shape)
+        source = SievedLabels.of(
+            self.source, sieving.joins(area), nodata=self.nodata, on_pixels=on_pixels
+        )
+        return replace(self, source=source)
+
     @classmethod
     def _of_scene(cls, scene: Scene, band: int, crs: Any) -> Labels:
         if not 1 <= band <= len(scene.bands):
@@ -160,13 +183,15 @@ def polygonize(
     mask: NDArray[np.bool_] | None = None,
     transform: Affine | None = None,
     crs: Any = None,
+    sieving: Sieving | None = None,
 ) -> gpd.GeoDataFrame:
     """Polygons of a raster of integers as a GeoDataFrame.
 
     The polygons equal GDAL's (4-connected), whatever ``options.tile_size``, and come in the
     order in which a scan from the upper left finishes them. ``Labels.open`` says what a raster
     may be and what the other arguments mean; for rasters whose polygons don't fit in memory
-    use ``polygon_batches(Labels.open(...))``, with ``write_vector`` say.
+    use ``polygon_batches(Labels.open(...))``, with ``write_vector`` say. ``sieving`` takes small
+    segments and holes out of the raster first: see ``Labels.sieved``.
 
     >>> import numpy as np
     >>> polygonize(np.array([[1, 1], [1, 2]], np.uint8))[["value", "pixels"]].values.tolist()
@@ -176,6 +201,7 @@ def polygonize(
 
     options = options or VectorizeOptions(multi=False)
     labels = Labels.open(raster, band=band, mask=mask, transform=transform, crs=crs)
+    labels = labels.sieved(sieving or Sieving())
     table = pa.Table.from_batches(polygon_batches(labels, options))
     return to_frame(table, labels.attributes.crs_wkt)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from geoseg import __version__
 from geoseg.engine.blocks import Mask
@@ -22,6 +21,7 @@ from geoseg.models.segmenter import (
     Segmenter,
 )
 from geoseg.requests import RunOptions
+from geoseg.sieving import Sieving
 
 if TYPE_CHECKING:
     from geoseg.scene.reader import Scene
@@ -164,27 +164,26 @@ def joins_of(
 ) -> tuple[Join | ArrayJoin, ...]:
     """The segmenter's own join, then the merging of small segments where it is wanted."""
     joins: list[Join | ArrayJoin] = [] if segmenter.join is None else [segmenter.join]
-    steps: tuple[tuple[float, Literal["enclosing", "nodata", "neighbour"]], ...] = (
-        (options.fill_holes_m2, "enclosing"),
-        (options.min_area_m2, "nodata" if options.drop_small else "neighbour"),
+    sieving = Sieving(
+        min_area_m2=options.min_area_m2,
+        fill_holes_m2=options.fill_holes_m2,
+        drop_small=options.drop_small,
     )
-    for area_m2, to in steps:
-        if area_m2 > 0:
-            from geoseg.stitch.sieve import SieveJoin
-
-            joins.append(SieveJoin(_area_px(scene, area_m2), to))
+    if sieving:
+        joins += sieving.joins(_pixel_m2(scene, sieving))
     return tuple(joins)
 
 
-def _area_px(scene: Scene, area_m2: float) -> int:
-    """An area as a number of pixels, by the size of the pixel at the scene's centre."""
+def _pixel_m2(scene: Scene, sieving: Sieving) -> float:
+    """The size of the pixel at the scene's centre."""
     pixel = scene.pixel_area_m2(scene.window)
     if pixel is None:
+        area_m2 = sieving.min_area_m2 or sieving.fill_holes_m2
         raise InputError(
             f"{scene.name}: has no CRS, so {area_m2:g} m2 are no number of pixels: "
             "give the CRS with --assume-crs"
         )
-    return max(math.ceil(area_m2 / pixel), 1)
+    return pixel
 
 
 def with_join(segmenter: Segmenter, options: RunOptions, device: str = "cpu") -> Segmenter:

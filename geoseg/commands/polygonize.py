@@ -25,6 +25,9 @@ __all__ = ["command"]
 @click.option(
     "--leave-out", type=int, multiple=True, metavar="VALUE", help="A value without polygons."
 )
+@click.option("--min-area", type=float, default=0.0, metavar="M2", help="Merge smaller segments.")
+@click.option("--fill-holes", type=float, default=0.0, metavar="M2", help="Fill smaller holes.")
+@click.option("--drop-small", is_flag=True, help="Small segments become nodata instead.")
 @click.option("--connectivity", type=click.Choice(["4", "8"]), default="4", help="4 or 8.")
 @click.option("--shared-vertices", is_flag=True, help="Borders match vertex by vertex.")
 @click.option("--simplify", type=float, default=0.0, metavar="M", help="Tolerance of outlines.")
@@ -46,18 +49,19 @@ def command(raster: str, output: str, **options: Any) -> None:
     r"""Turn MAP, a raster of integers or a map that geoseg kept, into polygons.
 
     Polygons are exactly those of the pixels, whatever the size of the raster; with --simplify
-    neighbours stay matched, without gap or overlap.
+    neighbours stay matched, without gap or overlap. Small segments and holes go before polygons
+    are made, so that their neighbours close the place.
 
     \b
     geoseg polygonize landcover.tif -o landcover.parquet
-    geoseg polygonize map.zarr -o map.gpkg --simplify 10
+    geoseg polygonize map.zarr -o map.gpkg --min-area 500 --simplify 10
     geoseg polygonize labels.tif -o labels.fgb --leave-out 0 --connectivity 8
     """
     from geoseg.commands.map import interruptible
     from geoseg.export.target import check_output
     from geoseg.export.vector import VectorOptions, write_vector
     from geoseg.outlines import as_geometry, layer_type
-    from geoseg.polygons import polygon_batches
+    from geoseg.polygons import Sieving, polygon_batches
     from geoseg.vectorize.stream import VectorizeOptions
 
     check_output(output, overwrite=options["overwrite"])
@@ -71,8 +75,16 @@ def command(raster: str, output: str, **options: Any) -> None:
         max_vertices=options["max_vertices"],
         threads=options["threads"],
     )
+    sieving = Sieving(
+        min_area_m2=options["min_area"],
+        fill_holes_m2=options["fill_holes"],
+        drop_small=options["drop_small"],
+    )
     rows, cols = labels.source.shape
     with interruptible(), progress_for(options["quiet"]) as progress:
+        if sieving:
+            progress.start("sieve", rows * cols * sieving.steps)
+            labels = labels.sieved(sieving, progress.advance)
         progress.start("polygonize", rows * cols)
         done = 0
 

@@ -9,6 +9,10 @@ segment that absorbed them and have no score (255): nobody predicted them so.
 
 Clusters of small segments don't depend on each other, so a block settles those that it sees
 whole; the rest is settled from the frames. The result is that of the whole scene.
+
+Maps come as ``category_id``, ``score`` and maybe ``instance_id``; any other raster as ``label``,
+integers of any type, ``valid`` (bool), and maybe ``score``. Which of both it is makes no
+difference to the rule.
 """
 
 from __future__ import annotations
@@ -104,7 +108,7 @@ class SieveJoin:
         shipped[b[touched]] = True
         number = np.cumsum(shipped) * shipped
         moved = np.concatenate([[False], (target != np.arange(len(target))) & ~open_[1:]])
-        kept = _moved(arrays, moved[region], _targets(graph, target)[region])
+        kept = self._moved(arrays, moved[region], _targets(graph, target)[region])
         kept["open"] = np.where(open_[region], number[region], 0).astype(np.int32)
         who = np.flatnonzero(shipped[1:])
         row, col = np.divmod(first[who], max(block.window.width, 1))
@@ -129,9 +133,8 @@ class SieveJoin:
             void = met.values["void_"].astype(bool)
             bare += [met.bare, met.pairs[void.any(1)].max(1, initial=0)]
             here, (x, y) = met.pairs[~void.any(1)], met.values["label_"][~void.any(1)].T
-            links.append(here[x == y])
-            differ = here[x != y]
-            borders.append(np.concatenate([differ, np.ones((len(differ), 1), np.int64)], 1))
+            links.append(_counted(here[x == y])[:, :2])
+            borders.append(_counted(here[x != y]))
             if met.block is not None:
                 rows.append({k: met.frame[k] for k in ("first", "area", "label", "bare")})
                 borders.append(met.frame["borders"] + np.array([met.base, met.base, 0]))
@@ -160,7 +163,21 @@ class SieveJoin:
         """See Join."""
         number = kept["open"]
         arrays = {name: array for name, array in kept.items() if name != "open"}
-        return _moved(arrays, table["moved"][number], table["label"][number])
+        return self._moved(arrays, table["moved"][number], table["label"][number])
+
+    def _moved(self, arrays: Arrays, moved: NDArray[np.bool_], label: NDArray[np.int64]) -> Arrays:
+        """Arrays with new labels where ``moved``; no score there."""
+        out = dict(arrays)
+        if "score" in arrays:
+            out["score"] = np.where(moved, 255, arrays["score"]).astype(np.uint8)
+        if "label" not in arrays:
+            return out | _map_labels(arrays, moved, label)
+        if self.to == "nodata":
+            out["valid"] = arrays["valid"] & ~moved
+        else:
+            own = arrays["label"]
+            out["label"] = np.where(moved, label.astype(own.dtype), own)
+        return out
 
     def _unsettled(self, graph: Graph, unsure: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Small segments whose cluster the block does not see whole, or can't be sure of."""
@@ -177,6 +194,9 @@ class SieveJoin:
 
 
 def _label(arrays: Arrays) -> NDArray[np.int64]:
+    if "label" in arrays:
+        # uint64 wraps around: different labels stay different
+        return arrays["label"].astype(np.int64)
     label = arrays["category_id"].astype(np.int64) * INSTANCES
     if "instance_id" in arrays:
         label += arrays["instance_id"].astype(np.int64)
@@ -189,18 +209,20 @@ def _targets(graph: Graph, target: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate([[NO_LABEL], ends])
 
 
-def _moved(arrays: Arrays, moved: NDArray[np.bool_], label: NDArray[np.int64]) -> Arrays:
-    """Arrays with new labels where ``moved``; no score there."""
+def _map_labels(arrays: Arrays, moved: NDArray[np.bool_], label: NDArray[np.int64]) -> Arrays:
+    """The categories and instances of a map with new labels where ``moved``."""
     category, instance = np.divmod(label, INSTANCES)
-    out = {
-        **arrays,
-        "category_id": np.where(moved, category, arrays["category_id"]).astype(np.uint8),
-        "score": np.where(moved, 255, arrays["score"]).astype(np.uint8),
-    }
+    own = arrays["category_id"]
+    out: Arrays = {"category_id": np.where(moved, category, own).astype(np.uint8)}
     if "instance_id" in arrays:
         own = arrays["instance_id"]
         out["instance_id"] = np.where(moved, instance, own).astype(own.dtype)
     return out
+
+
+def _counted(pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows (a, b, how often) of pairs: a long border is one row."""
+    return np.stack(summed_pairs(pairs[:, 0], pairs[:, 1], np.ones(len(pairs), np.int64)), 1)
 
 
 def _grouped(
