@@ -27,7 +27,7 @@ from geoseg.engine.report import NoProgress, Progress, RunReport
 from geoseg.engine.run import Executor, SerialExecutor, fit, run_job
 from geoseg.engine.segmentmap import SegmentMap
 from geoseg.engine.store import JobStore
-from geoseg.errors import InputError
+from geoseg.errors import GeosegError, InputError
 from geoseg.heap import one_heap
 from geoseg.models.segmenter import Fittable, ModelCard, Segmenter
 from geoseg.preparing import Prepared, joins_of, prepare, with_join
@@ -238,8 +238,14 @@ def map_scene(
     )
     prepared = prepare(scene, model, options or RunOptions())
     lock = "lock" if request.part is None else f"lock-{request.part[0]}"
+    fresh = store.read_json("job.json") is None
     with hold(store, lock):
-        result, report = run(prepared, store, progress, part=request.part)
+        try:
+            result, report = run(prepared, store, progress, part=request.part)
+        except GeosegError:
+            if fresh and request.part is None and not store.has_records():
+                store.remove()  # nothing to go on with
+            raise
         if request.part is not None:
             return report
         store.write_json("outputs.json", list(request.outputs))

@@ -22,6 +22,7 @@ from geoseg.engine.run import SerialExecutor, run_job
 from geoseg.engine.store import JobStore, open_map
 from geoseg.errors import BlockError, LockedError, ResumeError, WorkerError
 from geoseg.grid import Window
+from geoseg.pipeline import RunOptions, map_scene
 
 
 def job_over(pixels, segmenter, folder: Path, **changes) -> Job:
@@ -101,6 +102,18 @@ def test_on_error_nodata_loses_only_the_tiles_and_counts_them(
             lost[tile.core.slices] = True
     assert (category_id(job) == np.where(lost, 255, expected)).all()
     assert len(report.lost_tiles) == sum(bool((t.read & bad).pixels) for t in plan.tiles)
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_a_job_with_nothing_done_leaves_no_folder(pixels, everywhere: bool, tmp_path: Path) -> None:
+    bad = Window(0, 0, *pixels.shape[1:]) if everywhere else Window(60, 60, 5, 5)
+    reader = BrokenReader(pixels, np.ones(pixels.shape[1:], bool), bad)
+    scene = replace(array_scene(pixels), reader=reader)
+    options = RunOptions(workers=-1, block_tiles=2, batch=1)
+    with pytest.raises(BlockError):
+        map_scene(scene, MeanSegmenter(), [str(tmp_path / "map.tif")], options)
+    left = [path.name for path in tmp_path.iterdir()]
+    assert left == ([] if everywhere else ["map.tif.geoseg-job"])
 
 
 def _how_many_at_once(folder: str, item: int) -> int:

@@ -234,6 +234,11 @@ class JobStore:
         """Numbers of the blocks with a record."""
         return {int(name[:-5]) for name in self.names(f"ledger/{phase}") if name.endswith(".json")}
 
+    def has_records(self) -> bool:
+        """Whether any block of any phase is done, those of a mask's own job included."""
+        phases = [*self.names("ledger"), *self.names("mask/ledger")]
+        return any(not name.endswith(".json") for name in phases)
+
     def records(self, phase: str) -> Iterator[dict[str, Any]]:
         """Records of a phase in block order."""
         for number in sorted(self.done(phase)):
