@@ -66,6 +66,7 @@ def check_outputs(
 ) -> list[Path]:
     """All that can be known about outputs before any work; raises InputError's children."""
     from geoseg.export.target import check_output, kind_of
+    from geoseg.scene.geodesy import on_the_earth
 
     if len({Path(path).resolve() for path in outputs}) != len(outputs):
         raise InputError(f"an output is named twice: {', '.join(outputs)}")
@@ -74,6 +75,12 @@ def check_outputs(
     for path in outputs:
         if kind_of(path) == "item" and scene.geobox.crs is None:
             raise InputError(f"{path}: a STAC item needs a CRS: give it with --assume-crs")
+        in_degrees = kind_of(path) == "item" or Path(path).suffix.lower() in _IN_DEGREES
+        if in_degrees and scene.geobox.crs is not None and not on_the_earth(scene.geobox):
+            raise InputError(
+                f"{path}: is in WGS 84, but {scene.name} has a local CRS ({scene.geobox.crs}), "
+                "which has no place on the earth: write .gpkg, .fgb or .parquet"
+            )
         if Path(path).suffix.lower() == ".geojson" and scene.geobox.crs is None:
             raise InputError(
                 f"{path}: GeoJSON is in WGS 84, but {scene.name} has no CRS: write .gpkg, .fgb or "
@@ -93,6 +100,7 @@ def check_outputs(
     return targets
 
 
+_IN_DEGREES = (".geojson", ".pmtiles")
 IN_PIXELS = "pixels, x to the right and y down from the upper left corner"
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from geoseg.errors import InputError
 from geoseg.outlines import Geometry
 
 if TYPE_CHECKING:
@@ -16,7 +18,8 @@ __all__ = ["MapRequest", "RunOptions"]
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How a job is run. None leaves the choice to geoseg.
+    """How a job is run. None leaves the choice to geoseg. Raises InputError for numbers that
+    no job can be run with.
 
     Attributes:
         bands: scene bands in the model's order, by name or number from 1.
@@ -59,10 +62,17 @@ class RunOptions:
     mask_with: Segmenter | Fittable | str | None = None
     mask_classes: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        counts = ("tile_size", "batch", "block_tiles", "threads", "memory")
+        _check_least({name: getattr(self, name) for name in counts}, 1)
+        _check_least({"workers": self.workers}, -1)
+        _check_least({"halo": self.halo}, 0)
+        _check_least({"min_area": self.min_area_m2, "fill_holes": self.fill_holes_m2}, 0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class MapRequest:
-    """What ``map_scene`` writes, and how.
+    """What ``map_scene`` writes, and how. Raises InputError for a negative tolerance.
 
     Attributes:
         outputs: files to write; the extension is the format.
@@ -87,3 +97,14 @@ class MapRequest:
     part: tuple[int, int] | None = None
     join: bool = False
     report: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_least({"simplify": self.simplify_m}, 0)
+
+
+def _check_least(given: Mapping[str, float | None], least: int) -> None:
+    """Raises InputError for a number below ``least``, or that is none."""
+    for name, value in given.items():
+        if value is not None and not (math.isfinite(value) and value >= least):
+            option = name.replace("_", "-")
+            raise InputError(f"--{option} {value:g}: give {least} or more")

@@ -190,6 +190,48 @@ def test_bad_requests_are_refused_in_a_line(scene: Path, blobs, tmp_path: Path) 
     assert "raise --memory" in line
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("--batch=0", "--tile-size=-8", "--threads=0", "--halo=-2", "--workers=-2", "--memory=0"),
+        *("--min-area=-5", "--min-area=nan", "--fill-holes=-1", "--simplify=-1", "--simplify=nan"),
+        *("--gsd=0", "--gsd=nan"),
+    ],
+)
+def test_numbers_that_no_job_can_be_run_with(scene: Path, tmp_path: Path, option: str) -> None:
+    line = refuse(tmp_path, "map", scene, "-m", MODEL, "-o", tmp_path / "a.gpkg", option)
+    assert option.partition("=")[0] in line
+
+
+def test_a_box_in_degrees_says_so(scene: Path, tmp_path: Path) -> None:
+    line = refuse(
+        tmp_path, "map", scene, "-m", MODEL, "-o", tmp_path / "a.tif", "--aoi", "14,46,16,47"
+    )
+    assert "14,46,16,47" in line and "EPSG:4326" in line
+
+
+def test_an_output_may_have_any_name(scene: Path, blobs, tmp_path: Path) -> None:
+    names = ("plain.tif", "part.gpkg", "map.geojson")
+    outputs = [argument for name in names for argument in ("-o", tmp_path / name)]
+    done = call("map", scene, "-m", MODEL, *outputs)
+    assert done.exit_code == 0, done.output
+    with rasterio.open(tmp_path / "plain.tif") as file:
+        assert file.shape == blobs[0].shape
+
+
+def test_a_local_crs_has_areas_and_a_page_but_no_place_on_the_earth(blobs, tmp_path: Path) -> None:
+    local = 'LOCAL_CS["site",UNIT["metre",1]]'
+    path = write_tif(tmp_path / "site.tif", blobs, crs=local)
+    for name in ("a.geojson", "a.pmtiles", "a.json"):
+        line = refuse(tmp_path, "map", path, "-m", MODEL, "-o", tmp_path / name)
+        assert "local CRS" in line and ".gpkg" in line
+    wanted = [argument for name in ("b.gpkg", "b.html") for argument in ("-o", tmp_path / name)]
+    done = call("map", path, "-m", MODEL, *wanted)
+    assert done.exit_code == 0, done.output
+    assert pyogrio.read_dataframe(tmp_path / "b.gpkg", layer="b").area_m2.sum() == blobs.size * 100
+    assert '"metres": 10.0' in (tmp_path / "b.html").read_text()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission(scene: Path, tmp_path: Path) -> None:
     tmp_path.chmod(0o500)

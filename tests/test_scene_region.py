@@ -153,3 +153,10 @@ def test_files_without_polygons_and_scenes_without_crs(tmp_path: Path) -> None:
         Region.open(tmp_path / "text.gpkg")
     with pytest.raises(InputError, match="has no CRS"):
         Region.open("0,0,1,1,EPSG:4326").window(PIXELS)
+
+
+def test_a_job_tells_regions_apart_by_every_vertex() -> None:
+    drawn = [(col, col * col) for col in range(40)]
+    other = Region(shapely.Polygon([*drawn[:-1], (39, 1000)]), "EPSG:4326", "field.gpkg")
+    assert repr(Region(shapely.Polygon(drawn), "EPSG:4326", "field.gpkg")) != repr(other)
+    assert repr(Region.open("0,0,1,1")) == repr(Region.open("0, 0, 1, 1"))

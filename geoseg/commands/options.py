@@ -166,7 +166,9 @@ scene_options = _all(
 
 plan_options = _all(
     click.option(
-        "--aoi", metavar="BBOX|FILE", help="Map only xmin,ymin,xmax,ymax or inside polygons."
+        "--aoi",
+        metavar="BBOX|FILE",
+        help="Map only xmin,ymin,xmax,ymax[,CRS] (the scene's own by default) or inside polygons.",
     ),
     click.option("--tile-size", type=int, metavar="PX", help="Pixels that the model sees at once."),
     click.option("--halo", type=int, metavar="PX", help="Context around a tile's core."),

@@ -84,7 +84,7 @@ def write_raster(
     rows, cols = (int(n) for n in geobox.shape)
     read = source if callable(source) else _reader_of(source, (rows, cols), path)
     with written_beside(path, overwrite, kinds=("raster",)) as part:
-        plain = part.with_name("plain.tif")
+        plain = part.with_name("plain")  # no output is called so: it has an extension
         try:
             with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB):
                 sums, counts = _fill(read, plain, geobox, legend, options)
@@ -139,7 +139,8 @@ def _fill(
         "dtype": dtype,
         "nodata": _NODATA[options.kind],
         "crs": None if geobox.crs is None else geobox.crs.to_wkt(),
-        "transform": geobox.affine,
+        # a grid in pixels has none; rasterio would warn of the identity
+        "transform": None if geobox.affine.is_identity else geobox.affine,
         "tiled": True,
         "blockxsize": 512,
         "blockysize": 512,

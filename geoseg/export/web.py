@@ -11,6 +11,7 @@ import base64
 import hashlib
 import html
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -210,12 +211,16 @@ def _facts(page: Page, grid: Grid, finest: int, served: bool) -> dict[str, Any]:
 
 
 def _metres(grid: Grid) -> float:
-    """Metres per pixel at the centre; 0 without a CRS."""
+    """Metres per pixel at the centre; 0 without a CRS. A local CRS is taken at its unit."""
     from pyproj import CRS, Geod, Transformer
 
     if grid.crs_wkt is None:
         return 0.0
-    to_degrees = Transformer.from_crs(CRS.from_wkt(grid.crs_wkt), 4326, always_xy=True)
+    crs = CRS.from_wkt(grid.crs_wkt)
+    if not (crs.is_geographic or crs.is_projected):
+        unit = crs.axis_info[0].unit_conversion_factor if crs.axis_info else 1.0
+        return math.hypot(grid.transform.a, grid.transform.d) * unit
+    to_degrees = Transformer.from_crs(crs, 4326, always_xy=True)
     row, col = grid.shape[0] / 2, grid.shape[1] / 2
     ends = [to_degrees.transform(*(grid.transform @ (col + step, row))) for step in (-0.5, 0.5)]
     return float(Geod(ellps="WGS84").inv(*ends[0], *ends[1])[2])

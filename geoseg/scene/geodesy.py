@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-__all__ = ["gsd_m", "pixel_size_m"]
+__all__ = ["gsd_m", "on_the_earth", "pixel_size_m"]
+
+
+def on_the_earth(geobox: GeoBox) -> bool:
+    """Whether the grid's CRS leads to degrees: a local (engineering) one, or none, doesn't."""
+    if geobox.crs is None:
+        return False
+    import pyproj
+
+    crs = pyproj.CRS.from_user_input(geobox.crs.to_wkt())
+    return bool(crs.is_geographic or crs.is_projected)
 
 
 def pixel_size_m(geobox: GeoBox) -> tuple[float, float] | None:

@@ -7,10 +7,11 @@ region is exactly the crop of the whole map.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,11 @@ class Region:
     crs: str | None = None
     name: str = "region"
 
+    def __repr__(self) -> str:
+        """Tells regions apart by all their vertices; shapely's own repr stops after a few."""
+        digest = hashlib.sha256(self.geometry.wkb).hexdigest()[:16]
+        return f"Region({self.name!r}, crs={self.crs!r}, sha256={digest})"
+
     @classmethod
     def open(cls, text: str | Path, *, layer: str | None = None) -> Region:
         """From ``west,south,east,north[,CRS]`` or from a vector file of polygons.
@@ -70,7 +76,8 @@ class Region:
             return None
         if len(parts) not in (4, 5) or len(values) != 4:
             return None
-        return cls.box((values[0], values[1], values[2], values[3]), crs=(*parts, None)[4])
+        box = (values[0], values[1], values[2], values[3])
+        return replace(cls.box(box, crs=(*parts, None)[4]), name=",".join(parts))
 
     @classmethod
     def box(cls, bounds: tuple[float, float, float, float], *, crs: str | None = None) -> Region:
@@ -81,7 +88,7 @@ class Region:
         import shapely
 
         west, south, east, north = bounds
-        name = ",".join(f"{value:g}" for value in bounds) + (f",{crs}" if crs else "")
+        name = ",".join(f"{value:.12g}" for value in bounds) + (f",{crs}" if crs else "")
         if not all(math.isfinite(value) for value in bounds) or south >= north or west == east:
             raise InputError(f"region {name}: give west,south,east,north with south < north")
         if west < east:
@@ -126,9 +133,17 @@ class Region:
             box = ", ".join(f"{value:.8g}" for value in geobox.boundingbox.bbox)
             raise InputError(
                 f"region {self.name}: no pixel of the scene has its centre in it: "
-                f"the scene covers {box} in {geobox.crs or 'pixels'}"
+                f"the scene covers {box} in {geobox.crs or 'pixels'}{self._in_degrees(geobox)}"
             )
         return window
+
+    def _in_degrees(self, geobox: GeoBox) -> str:
+        """A word to those who typed longitudes and latitudes without saying so."""
+        west, south, east, north = self.geometry.bounds
+        degrees = max(-west, east) <= 180 and max(-south, north) <= 90
+        if self.crs is not None or geobox.crs is None or geobox.crs.geographic or not degrees:
+            return ""
+        return ": say so if yours is in degrees, as west,south,east,north,EPSG:4326"
 
     def mask(self, window: Window, geobox: GeoBox) -> BoolArray:
         """(row, col): True where a pixel of ``window`` belongs to the region.

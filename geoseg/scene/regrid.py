@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.errors import SceneError
+from geoseg.errors import InputError, SceneError
 from geoseg.grid import Window
 from geoseg.scene.geodesy import pixel_size_m
 from geoseg.scene.reader import Reader, Scene
@@ -57,11 +57,13 @@ def resampled(scene: Scene, gsd_m: float) -> Scene:
 
     Anchored at the scene's upper left corner; the last row and column are kept where their
     centre lies in the scene. The scene itself where the GSD is the same within 1 %.
-    Raises SceneError beyond 4 x, or without a GSD of its own.
+    Raises InputError for a GSD that is none, SceneError beyond 4 x, or without a GSD of its own.
     """
     from affine import Affine
     from odc.geo.geobox import GeoBox
 
+    if not (math.isfinite(gsd_m) and gsd_m > 0):
+        raise InputError(f"--gsd {gsd_m:g}: give model, scene or metres such as 10")
     size = pixel_size_m(scene.geobox) if scene.georeferenced else None
     if size is None:
         raise SceneError(
