@@ -199,11 +199,41 @@ def test_formulas_agree_with_the_catalogue() -> None:
 @pytest.mark.parametrize(
     "text",
     ["__import__('os')", "b1.real", "b1[0]", "lambda: 1", "b1 if b2 else b3", "open(b1)", "b1 and b2",
-     "True", "'b1'", "b1(", "3 + 4", "b1 @ b2", "sqrt(b1, b2)", "1 < b1", "b1 " + "+ b1 " * 200],
+     "True", "'b1'", "b1*1e301", "b1*" + "9" * 320, "b1(", "3 + 4", "b1 @ b2", "sqrt(b1, b2)", "1 < b1", "b1 " + "+ b1 " * 200],
 )  # fmt: skip
 def test_formulas_are_only_arithmetic(text: str) -> None:
     with pytest.raises(ModelError):
         parse_formula(text)
+
+
+def test_whole_numbers_far_apart_take_bounded_memory() -> None:
+    rng = np.random.default_rng(0)
+    near = rng.integers(0, 9, (1, 40, 50))
+    pixels = (near + 2_000_000_000 * (rng.random((1, 40, 50)) < 0.4)).astype(np.int32)
+    scene = array_scene(pixels)
+    for method in ("otsu", "triangle", "peak", "multiotsu:classes=2"):
+        name, _, option = method.partition(":")
+        labels = run(f"{name}:b1:{option}", scene, 16)["category_id"]
+        assert set(np.unique(labels)) == {0, 1}
+        if "otsu" in name:
+            assert (labels == (pixels[0] > 1_000_000_000)).all()
+    squares = array_scene(rng.integers(0, 65536, (1, 40, 50)).astype(np.uint16))
+    (found,) = fitted("otsu:b1*b1", squares).thresholds
+    values = squares.read()[0].astype(np.int64) ** 2
+    expected = filters.threshold_otsu(values.astype(np.float64), nbins=1 << 20)
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+@given(st.lists(st.integers(0, 65535), min_size=4, max_size=4), st.sampled_from([
+    "b1*b2*b3*b4", "b1*b1*b1-b2*b3*b4", "-b1*b2*b3*b4*b1", "abs(b1-b2)*b3*b4*b4+1",
+    "max(b1, 10000000000)*b2*b3", "b1*99999999999999999999", "min(b1*b2, b3)*3 - b4",
+    "9999999999*9999999999*b1/9999999999", "b1 - 18446744073709551616 + 18446744073709551616",
+]))  # fmt: skip
+def test_formulas_never_wrap_around(values: list[int], text: str) -> None:
+    bands = {f"b{i + 1}": np.array([[v]], np.uint16) for i, v in enumerate(values)}
+    (found,) = parse_formula(text)(bands).ravel().tolist()
+    exact = eval(text, {}, {name: int(band[0, 0]) for name, band in bands.items()})
+    assert found == pytest.approx(exact, rel=1e-12, abs=2**13 if "184467" in text else 0)
 
 
 def test_whole_numbers_stay_whole() -> None:
@@ -235,7 +265,12 @@ def test_bands_are_found_by_name_number_and_wavelength() -> None:
         ("otsu", "otsu:ndvi"),
         ("otsu:ndvi,ndwi", "takes one index"),
         ("otsu:ndvi:bins=3", "no option 'bins'"),
-        ("multiotsu:ndvi:9", "2 to 5 classes"),
+        ("multiotsu:ndvi:9", "from 2 to 5"),
+        ("multiotsu:ndvi:2.5", "whole number"),
+        ("percentile:ndvi:101", "from 0 to 100"),
+        ("percentile:ndvi:90:80", "no option '80'"),
+        ("otsu:ndvi:3", "no option '3'"),
+        ("kmeans:5", "no option '5': kmeans takes k,"),
         ("sauvola:b1:window=4", "odd"),
         ("kmeans:k=1", "from 2 to 200"),
         ("canny:b1:low=0.5,high=0.1", "swap"),

@@ -1,7 +1,8 @@
 """Band arithmetic as text: parsed to a small tree, evaluated on arrays, never executed.
 
 Whole-number bands stay whole numbers through ``+ - *``, so that histograms of ``2*g-r-b``
-are exact; everything else is computed in float64. A band alone keeps its own dtype.
+are exact; everything else, and what 64 bits might not hold, is computed in float64. A band
+alone keeps its own dtype.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Div: operator.truediv,
     ast.Pow: operator.pow,
 }
-_KEEPS_WHOLE = (ast.Add, ast.Sub, ast.Mult)
 _FUNCTIONS: dict[str, tuple[int, Callable[..., Any]]] = {
     "abs": (1, np.abs),
     "exp": (1, np.exp),
@@ -37,6 +37,7 @@ _FUNCTIONS: dict[str, tuple[int, Callable[..., Any]]] = {
     "sqrt": (1, np.sqrt),
 }
 _LONGEST = 400
+_LARGEST = 1e300
 _STRIP = 1 << 15
 """Pixels computed at a time: intermediate results stay in the processor's cache."""
 
@@ -59,7 +60,9 @@ class Formula:
             return bands[tree.id]
         first = bands[self.names[0]]
         sources = [np.ascontiguousarray(bands[name]).reshape(-1) for name in self.names]
-        whole = scale == 1.0 and _stays_whole(tree) and all(s.dtype.kind in "iu" for s in sources)
+        whole = scale == 1.0 and all(s.dtype.kind in "iu" for s in sources)
+        limits = {n: _limits(s.dtype) for n, s in zip(self.names, sources)} if whole else {}
+        whole = whole and _whole_range(tree, limits) is not None
         dtype = np.dtype(np.int64 if whole else np.float64)
         out = np.empty(first.size, dtype)
         with np.errstate(all="ignore"):
@@ -70,7 +73,7 @@ class Formula:
                 }
                 if scale != 1.0:
                     values = {n: v * scale for n, v in values.items()}
-                out[part] = _evaluate(tree, values)
+                out[part] = _evaluate(tree, values, int if whole else float)
         return out.reshape(first.shape)
 
 
@@ -105,7 +108,7 @@ def _check(node: ast.expr, text: str, names: list[str]) -> None:
     match node:
         case ast.Constant(value=bool()):
             pass
-        case ast.Constant(value=int() | float()):
+        case ast.Constant(value=int() | float() as value) if abs(value) <= _LARGEST:
             return
         case ast.Name(id=name):
             names.append(name)
@@ -126,17 +129,19 @@ def _check(node: ast.expr, text: str, names: list[str]) -> None:
     )
 
 
-def _evaluate(node: ast.expr, values: Mapping[str, NDArray[Any]]) -> Any:
+def _evaluate(
+    node: ast.expr, values: Mapping[str, NDArray[Any]], number: type[int] | type[float]
+) -> Any:
     match node:
-        case ast.Constant(value=value):
-            return value
+        case ast.Constant(value=int() | float() as value):
+            return number(value)
         case ast.Name(id=name):
             return values[name]
         case ast.UnaryOp(op=op, operand=operand):
-            value = _evaluate(operand, values)
+            value = _evaluate(operand, values, number)
             return -value if isinstance(op, ast.USub) else value
         case ast.BinOp(left=left, op=op, right=right):
-            a, b = _evaluate(left, values), _evaluate(right, values)
+            a, b = _evaluate(left, values, number), _evaluate(right, values, number)
             if isinstance(op, ast.Pow) and not isinstance(b, np.ndarray):
                 # small whole powers as products: the same on every platform and quicker
                 return a * a if b == 2 else np.power(np.asarray(a, np.float64), b)
@@ -144,21 +149,47 @@ def _evaluate(node: ast.expr, values: Mapping[str, NDArray[Any]]) -> Any:
                 return np.divide(a, b)
             return _BINARY[type(op)](a, b)
         case ast.Call(func=ast.Name(id=name), args=args):
-            return _FUNCTIONS[name][1](*(_evaluate(argument, values) for argument in args))
+            return _FUNCTIONS[name][1](*(_evaluate(each, values, number) for each in args))
     raise AssertionError(ast.dump(node))  # _check let nothing else through
 
 
-def _stays_whole(node: ast.expr) -> bool:
-    """True when whole numbers in give whole numbers out."""
+def _limits(dtype: np.dtype[Any]) -> tuple[int, int]:
+    info = np.iinfo(dtype)
+    return int(info.min), int(info.max)
+
+
+def _whole_range(node: ast.expr, limits: Mapping[str, tuple[int, int]]) -> tuple[int, int] | None:
+    """Least and most that bands of these limits can give; None unless they are sure to be
+    whole numbers of 64 bits, in every step on the way.
+    """
+    ends: list[int]
     match node:
-        case ast.Constant(value=value):
-            return isinstance(value, int)
-        case ast.Name():
-            return True
-        case ast.UnaryOp(operand=operand):
-            return _stays_whole(operand)
-        case ast.BinOp(left=left, op=op, right=right):
-            return isinstance(op, _KEEPS_WHOLE) and _stays_whole(left) and _stays_whole(right)
-        case ast.Call(func=ast.Name(id="abs" | "min" | "max"), args=args):
-            return all(_stays_whole(argument) for argument in args)
-    return False
+        case ast.Constant(value=int() as value):
+            ends = [value]
+        case ast.Name(id=name):
+            ends = [*limits[name]]
+        case ast.UnaryOp(op=op, operand=operand):
+            inner = _whole_range(operand, limits)
+            if inner is None:
+                return None
+            ends = [-end for end in inner] if isinstance(op, ast.USub) else [*inner]
+        case ast.BinOp(left=left, op=ast.Add() | ast.Sub() | ast.Mult() as op, right=right):
+            a, b = _whole_range(left, limits), _whole_range(right, limits)
+            if a is None or b is None:
+                return None
+            ends = [_BINARY[type(op)](x, y) for x in a for y in b]
+        case ast.Call(func=ast.Name(id="abs"), args=[argument]):
+            inner = _whole_range(argument, limits)
+            if inner is None:
+                return None
+            ends = [max(inner[0], -inner[1], 0), max(-inner[0], inner[1])]
+        case ast.Call(func=ast.Name(id="min" | "max" as name), args=[left, right]):
+            a, b = _whole_range(left, limits), _whole_range(right, limits)
+            if a is None or b is None:
+                return None
+            pick = min if name == "min" else max
+            ends = [pick(a[0], b[0]), pick(a[1], b[1])]
+        case _:
+            return None
+    low, high = min(ends), max(ends)
+    return (low, high) if low >= -(2**63) and high < 2**63 else None

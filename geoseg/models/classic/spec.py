@@ -17,7 +17,8 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?%?")
 class Spec:
     """``text`` as given; ``features`` are indices, bands or formulas, ``numbers`` bare ones.
 
-    ``used`` records the options a method asked for, so that a misspelt one is refused.
+    ``used`` and ``taken`` record the options and bare numbers that a method asked for, so
+    that a misspelt one is refused.
     """
 
     text: str
@@ -26,11 +27,17 @@ class Spec:
     numbers: tuple[str, ...] = ()
     options: dict[str, str] = field(default_factory=dict)
     used: set[str] = field(default_factory=set, compare=False)
+    taken: set[int] = field(default_factory=set, compare=False)
 
-    def number(self, name: str, default: float, low: float, high: float) -> float:
-        """An option as a number within its limits."""
+    def number(
+        self, name: str, default: float, low: float, high: float, *, bare: bool = False
+    ) -> float:
+        """An option as a number within its limits; ``bare``: its name may be left out."""
         self.used.add(name)
         text = self.options.get(name)
+        if text is None and bare and self.numbers:
+            self.taken.add(0)
+            text = self.numbers[0]
         if text is None:
             return default
         try:
@@ -41,11 +48,11 @@ class Spec:
             raise ModelError(f"{self.text}: {name}={text}: give a number from {low:g} to {high:g}")
         return value
 
-    def whole(self, name: str, default: int, low: int, high: int) -> int:
-        """An option as a whole number within its limits."""
-        value = self.number(name, default, low, high)
+    def whole(self, name: str, default: int, low: int, high: int, *, bare: bool = False) -> int:
+        """An option as a whole number within its limits; ``bare`` as for ``number``."""
+        value = self.number(name, default, low, high, bare=bare)
         if value != int(value):
-            raise ModelError(f"{self.text}: {name}={self.options[name]}: give a whole number")
+            raise ModelError(f"{self.text}: {name}={value:g}: give a whole number")
         return int(value)
 
     def choice(self, name: str, *allowed: str) -> str:
@@ -62,8 +69,9 @@ class Spec:
         return self.options.get(name)
 
     def leftover(self) -> list[str]:
-        """Options that no method asked for."""
-        return sorted(set(self.options) - self.used)
+        """Options and bare numbers that no method asked for."""
+        numbers = [text for i, text in enumerate(self.numbers) if i not in self.taken]
+        return sorted(set(self.options) - self.used) + numbers
 
 
 def split_spec(text: str) -> Spec:

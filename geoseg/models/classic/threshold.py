@@ -1,9 +1,10 @@
 """Thresholds of one index: fixed, or found from the histogram of the whole scene.
 
-Every rule sees exact statistics: each distinct value of whole numbers; for other numbers
-numpy's 256 equal bins between the scene's smallest and largest value (a first pass finds
-those), or every distinct value where a rule needs them. So thresholds are those of
-scikit-image on the whole array, whatever the blocks.
+Every rule sees exact statistics: each distinct value of whole numbers (those of a range
+above FINE_BINS in that many equal bins); for other numbers numpy's 256 equal bins between
+the scene's smallest and largest value (a first pass finds those), or every distinct value
+where a rule needs them. So thresholds are those of scikit-image on the whole array,
+whatever the blocks.
 """
 
 from __future__ import annotations
@@ -174,6 +175,8 @@ class HistogramFit:
             return replace(self, extent=extent, bins=FINE_BINS)
         if self.rule.from_values is not None:
             return replace_histogram(self, stats)
+        if int(extent.high) - int(extent.low) >= FINE_BINS:
+            return replace(self, extent=extent, bins=FINE_BINS)  # few values, far apart
         return self._with(self.rule.from_histogram, Histogram.of_values(stats))
 
     def _with(
@@ -235,11 +238,7 @@ def from_histogram(spec: Spec) -> HistogramFit:
         case "otsu":
             rule = Rule(rules.otsu)
         case "multiotsu":
-            classes = (
-                int(float(spec.numbers[0])) if spec.numbers else spec.whole("classes", 3, 2, 5)
-            )
-            if not 2 <= classes <= 5:
-                raise ModelError(f"{spec.text}: give 2 to 5 classes")
+            classes = spec.whole("classes", 3, 2, 5, bare=True)
             rule = Rule(partial(multiotsu, classes=classes))
             legend = ramp([f"{name} {i + 1} of {classes}" for i in range(classes)])
         case "triangle":
@@ -247,9 +246,7 @@ def from_histogram(spec: Spec) -> HistogramFit:
         case "li":
             rule = Rule(_li_of_bins, rules.li)
         case "percentile":
-            percent = float(spec.numbers[0]) if spec.numbers else spec.number("percent", 90, 0, 100)
-            if not 0 <= percent <= 100:
-                raise ModelError(f"{spec.text}: give a percentile from 0 to 100")
+            percent = spec.number("percent", 90, 0, 100, bare=True)
             rule = Rule(
                 partial(_percentile_of_bins, percent=percent),
                 partial(rules.percentile, percent=percent),
