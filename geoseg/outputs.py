@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.engine.segmentmap import SegmentMap
-from geoseg.errors import InputError
+from geoseg.errors import InputError, OutputError
 from geoseg.grid import Window
 from geoseg.layers import layer_in_name, write_layer
 from geoseg.legend import NODATA_CATEGORY
 from geoseg.outlines import Geometry, as_geometry, layer_type
 from geoseg.preview import write_picture
-from geoseg.sharing import ORDER, companions, share
+from geoseg.sharing import ORDER, beside, companions, share
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -33,10 +33,12 @@ __all__ = [
     "MapSource",
     "PolygonOptions",
     "check_outputs",
+    "check_report",
     "polygon_batches",
     "to_polygons",
     "write_map",
     "write_raster",
+    "write_report",
 ]
 
 
@@ -61,6 +63,22 @@ class PolygonOptions:
         return self.pixel_coords and result.geobox.crs is None
 
 
+def check_report(path: str, targets: Sequence[Path], *, overwrite: bool) -> None:
+    """The same for a run report: a .json of its own; raises OutputError."""
+    from geoseg.export.target import check_output
+
+    if check_output(path, overwrite, kinds=("item",)) in targets:
+        raise OutputError(f"{path}: is an output already: give the report another name")
+
+
+def write_report(report: Mapping[str, Any], path: str) -> None:
+    """A run report as JSON, whole or not at all; replaces what is there."""
+    from geoseg.export.target import written_beside
+
+    with written_beside(path, overwrite=True) as part:
+        part.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
 def check_outputs(
     outputs: Sequence[str], scene: Scene, *, pixel_coords: bool, overwrite: bool
 ) -> list[Path]:
@@ -72,6 +90,9 @@ def check_outputs(
         raise InputError(f"an output is named twice: {', '.join(outputs)}")
     outputs = [*outputs, *companions(outputs)]
     targets = [check_output(path, overwrite=overwrite) for path in outputs]
+    for path in beside(outputs):
+        if check_output(path, overwrite=overwrite) in targets:
+            raise InputError(f"{path}: is written beside another output: choose another name")
     for path in outputs:
         if kind_of(path) == "item" and scene.geobox.crs is None:
             raise InputError(f"{path}: a STAC item needs a CRS: give it with --assume-crs")

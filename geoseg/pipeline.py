@@ -217,7 +217,13 @@ def map_scene(
     ``request`` is a MapRequest or simply the outputs. Outputs are checked before any work
     and appear under their names only when they are whole. Raises GeosegError's children.
     """
-    from geoseg.outputs import PolygonOptions, check_outputs, write_map
+    from geoseg.outputs import (
+        PolygonOptions,
+        check_outputs,
+        check_report,
+        write_map,
+        write_report,
+    )
     from geoseg.scene.opening import open_scene
 
     if not isinstance(request, MapRequest):
@@ -229,13 +235,15 @@ def map_scene(
     if request.overwrite and store.read_json("job.json") is not None and not request.join:
         store.remove()
     begun = store.read_json("outputs.json") is not None
-    check_outputs(
+    targets = check_outputs(
         request.outputs,
         scene,
         pixel_coords=request.pixel_coords,
         # what an interrupted run had begun to write is its own to replace
         overwrite=request.overwrite or begun,
     )
+    if request.report:
+        check_report(request.report, targets, overwrite=request.overwrite or begun)
     prepared = prepare(scene, model, options or RunOptions())
     lock = "lock" if request.part is None else f"lock-{request.part[0]}"
     fresh = store.read_json("job.json") is None
@@ -257,7 +265,7 @@ def map_scene(
         write_map(result, scene, request.outputs, polygons, report, progress)
         report.finish()
         if request.report:
-            Path(request.report).write_text(json.dumps(report.to_dict(), indent=2) + "\n")
+            write_report(report.to_dict(), request.report)
     if not request.keep:
         store.remove()
     return report

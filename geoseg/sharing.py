@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from geoseg.outputs import PolygonOptions
     from geoseg.scene.reader import Scene
 
-__all__ = ["ORDER", "companions", "share"]
+__all__ = ["ORDER", "beside", "companions", "share"]
 
 ORDER = {"project": 1, "page": 1, "item": 2}
 """Kinds of output that are made of others, and when they are written."""
 
+_CONFIDENCE, _MODEL = "_confidence.tif", "_model.json"
 _COLOURS = (("red", "green", "blue"), ("b04", "b03", "b02"), ("b4", "b3", "b2"))
 
 
@@ -66,6 +67,18 @@ def companions(outputs: Sequence[str]) -> list[str]:
     return needed
 
 
+def beside(outputs: Sequence[str]) -> list[str]:
+    """What a project or an item among the outputs brings along, whatever else was asked for."""
+    from geoseg.export.target import kind_of
+
+    tails = {"project": _CONFIDENCE, "item": _MODEL}
+    return [
+        str(Path(path).with_name(Path(path).stem + tails[kind_of(path)]))
+        for path in outputs
+        if kind_of(path) in tails
+    ]
+
+
 def scene_file(scene: Scene) -> Path | None:
     """The file that holds the scene, where it is one file of this machine."""
     path = scene.reader.fingerprint().get("path")
@@ -90,7 +103,7 @@ def _project(
     from geoseg.export.target import kind_of
     from geoseg.outputs import provenance_of
 
-    score = Path(path).with_name(f"{Path(path).stem}_confidence.tif")
+    score = Path(path).with_name(Path(path).stem + _CONFIDENCE)
     write_raster(
         lambda window: result.read(window)["score"],
         score,
@@ -188,7 +201,7 @@ def _model_item(result: SegmentMap, path: str) -> str:
     if job is None:
         return ""
     card = ModelCard.from_dict(job["identity"]["model"])
-    name = f"{Path(path).stem}_model.json"
+    name = Path(path).stem + _MODEL
     # the card's name says the architecture: a network's, or a method and its formula
     architecture = {"name": card.name.partition(":")[0], "bands": max(len(card.bands), 1)}
     item = to_item(card, architecture, parameters=0, weights=name)

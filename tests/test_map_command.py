@@ -203,6 +203,23 @@ def test_numbers_that_no_job_can_be_run_with(scene: Path, tmp_path: Path, option
     assert option.partition("=")[0] in line
 
 
+def test_nothing_that_is_there_is_replaced_unasked(scene: Path, tmp_path: Path) -> None:
+    given = ("map", scene, "-m", MODEL)
+    for name, also in (("m.qgz", "m_confidence.tif"), ("m.json", "m_model.json")):
+        (tmp_path / also).write_bytes(b"precious")
+        assert also in refuse(tmp_path, *given, "-o", tmp_path / name)
+    report = tmp_path / "scene.tif"
+    report.write_bytes(b"precious")
+    assert ".json" in refuse(tmp_path, *given, "-o", tmp_path / "a.tif", "--report", report)
+    given = (*given, "--report")
+    refuse(tmp_path, *given, tmp_path / "m_model.json", "-o", tmp_path / "a.tif")
+    refuse(tmp_path, *given, tmp_path / "no" / "folder.json", "-o", tmp_path / "a.tif")
+    line = refuse(tmp_path, *given, tmp_path / "a.json", "-o", tmp_path / "a.json")
+    assert "is an output already" in line
+    assert "can't be a folder" in refuse(tmp_path, "demo", "-o", report)
+    assert report.read_bytes() == b"precious"
+
+
 def test_a_box_in_degrees_says_so(scene: Path, tmp_path: Path) -> None:
     line = refuse(
         tmp_path, "map", scene, "-m", MODEL, "-o", tmp_path / "a.tif", "--aoi", "14,46,16,47"

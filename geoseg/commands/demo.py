@@ -24,12 +24,16 @@ def command(folder: str, overwrite: bool, quiet: bool) -> None:
     """
     from geoseg.commands.map import interruptible
     from geoseg.commands.summary import summary_text
+    from geoseg.errors import OutputError
     from geoseg.pipeline import MapRequest, map_scene
     from geoseg.scene.opening import open_scene
 
     source = resources.files("geoseg") / "data" / "demo" / "java_west_s2l2a.tif"
     target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: can't be a folder: {error.strerror}") from error
     with interruptible(), resources.as_file(source) as path:
         scene = open_scene(path)
         request = MapRequest(

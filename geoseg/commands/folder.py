@@ -51,10 +51,14 @@ def map_many(
     from geoseg.commands.progress import progress_for
     from geoseg.folder import map_folder
     from geoseg.models.catalogue import load_model, parse_parameters
+    from geoseg.outputs import check_report, write_report
 
     alone = [name for name in _ALONE if options.get(name)]
     if alone:
         raise InputError(f"--{alone[0]} is for one scene, not for a folder: map that one alone")
+    if request.report:
+        # a folder that is mapped again renews its table
+        check_report(request.report, [], overwrite=True)
     chosen: Any = model
     if options["settings"]:
         chosen = load_model(model, parse_parameters(options["settings"]))
@@ -75,11 +79,10 @@ def map_many(
             how={name: options.get(name) for name in _SCENE},
             on_row=on_row,
         )
-    text = json.dumps(report.to_dict(), indent=2)
     if request.report:
-        Path(request.report).write_text(text + "\n")
+        write_report(report.to_dict(), request.report)
     if options["as_json"]:
-        click.echo(text)
+        click.echo(json.dumps(report.to_dict(), indent=2))
     elif not options["quiet"]:
         click.echo(table(report))
     if report.exit_code:
