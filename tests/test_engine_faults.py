@@ -182,6 +182,21 @@ def _square_or_kill_everyone(arguments: tuple[str, list[int]], item: int) -> int
     return item * item
 
 
+def _slow_square(item: int) -> int:
+    time.sleep(0.2)
+    return item * item
+
+
+@pytest.mark.slow  # Dask takes 15 s to forget a worker
+def test_workers_that_are_not_started_again_are_replaced() -> None:
+    with ClusterExecutor(1) as executor:
+        results = executor.run(_slow_square, (), range(20))
+        first = next(results)
+        cluster = default_client().cluster
+        cluster.sync(cluster.workers[0].close)
+        assert sorted([first, *results]) == [(n, n * n) for n in range(20)]
+
+
 def test_all_workers_at_once_may_die(tmp_path: Path) -> None:
     with ClusterExecutor(2) as executor:
         workers = list(default_client().run(os.getpid).values())

@@ -156,9 +156,22 @@ class ClusterExecutor(AbstractContextManager["ClusterExecutor"]):
         wanted = self.resources.items()
         return [w for w in workers if all(w["resources"].get(k, 0) >= n for k, n in wanted)]
 
+    def _restore(self) -> None:
+        """Have workers of our own started again that are gone for good.
+
+        A worker process that ends is started again by its nanny; Dask gives the nanny up, too,
+        when that takes longer than 15 s (``distributed.deploy.lost-worker-timeout``).
+        """
+        if self._cluster is not None:
+            self._cluster.scale(max(self._workers, 1))
+
     def _wait_for_workers(self) -> None:
         deadline = time.monotonic() + self.wait_s
+        looked = time.monotonic()
         while not (able := self._able()):
+            if time.monotonic() - looked > LOOK_S:
+                self._restore()
+                looked = time.monotonic()
             if time.monotonic() > deadline:
                 needs = ", ".join(f"{k}={n:g}" for k, n in self.resources.items())
                 raise WorkerError(
@@ -261,7 +274,10 @@ class ClusterExecutor(AbstractContextManager["ClusterExecutor"]):
                 continue
             looked = time.monotonic()
             self._check_connection()
-            if self._able():
+            able = self._able()
+            if len(able) < self._workers:
+                self._restore()
+            if able:
                 alone_since = None
             elif alone_since is None:
                 alone_since = looked
