@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from importlib import import_module
 
 import click
@@ -68,6 +69,10 @@ class _Verbs(click.Group):
         try:
             return super().invoke(ctx)
         except GeosegError as error:
+            from geoseg.commands.options import VERBOSE
+
+            if ctx.meta.get(VERBOSE):
+                click.echo(traceback.format_exc(), err=True, nl=False)
             click.echo(f"geoseg: {error}", err=True)
             ctx.exit(error.exit_code)
 

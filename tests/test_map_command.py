@@ -220,6 +220,14 @@ def test_nothing_that_is_there_is_replaced_unasked(scene: Path, tmp_path: Path) 
     assert report.read_bytes() == b"precious"
 
 
+def test_verbose_shows_where_an_error_came_from(tmp_path: Path) -> None:
+    given = ("map", tmp_path / "missing.tif", "-m", MODEL, "-o", tmp_path / "a.tif")
+    short, long = call(*given), call(*given, "-v")
+    assert long.exit_code == short.exit_code == 2
+    assert "Traceback" in long.stderr and "Traceback" not in short.stderr
+    assert long.stderr.splitlines()[-1] == short.stderr.strip()
+
+
 def test_a_box_in_degrees_says_so(scene: Path, tmp_path: Path) -> None:
     line = refuse(
         tmp_path, "map", scene, "-m", MODEL, "-o", tmp_path / "a.tif", "--aoi", "14,46,16,47"

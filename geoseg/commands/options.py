@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from geoseg.scene.reader import Scene
 
 __all__ = [
+    "VERBOSE",
     "open_scene_as",
     "parse_bands",
     "parse_bytes",
@@ -25,6 +26,9 @@ __all__ = [
     "scene_options",
     "security",
 ]
+
+VERBOSE = "geoseg.verbose"
+"""Where click's context keeps whether -v was given."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -195,5 +199,12 @@ run_options = _all(
     click.option("--resources", metavar="K=N", help="What a worker must offer, e.g. GPU=1."),
     click.option("--dashboard", metavar="ADDRESS", help="Dask dashboard, e.g. 127.0.0.1:8787."),
     click.option("-q", "--quiet", is_flag=True, help="No progress on stderr."),
-    click.option("-v", "--verbose", is_flag=True, help="Tracebacks of errors, more of the report."),
+    click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        expose_value=False,
+        callback=lambda ctx, _, given: ctx.meta.update({VERBOSE: given}),
+        help="Errors with their traceback.",
+    ),
 )
