@@ -224,13 +224,14 @@ class _Record:
             for name, value in vars(options).items()
             if name not in ("client", "security", "workers", "scheduler", "dashboard", "memory")
         }
+        polygons = [request.pixel_coords, request.simplify_m, request.smooth, request.geometry]
         identity = {
             "geoseg": __version__,
             "model": card.to_dict(),
             "outputs": list(request.outputs),
             "options": asked,
             "scenes": dict(how),
-            "polygons": [request.pixel_coords, request.simplify_m, request.geometry],
+            "polygons": polygons,
         }
         identity = json.loads(json.dumps(identity, default=str))
         store = JobStore(str(Path(request.outputs[0]).resolve().parent))

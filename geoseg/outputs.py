@@ -48,12 +48,14 @@ class PolygonOptions:
 
     Attributes:
         simplify_m: tolerance in metres; 0 keeps every pixel corner.
+        smooth: round the corners of pixels, before simplifying.
         pixel_coords: polygons in pixels (x right, y down) where there is no CRS.
         threads: tiles that are traced at once.
         geometry: what stands for a segment in vector files.
     """
 
     simplify_m: float = 0.0
+    smooth: bool = False
     pixel_coords: bool = False
     threads: int = 1
     geometry: Geometry = "polygon"
@@ -186,6 +188,7 @@ def polygon_batches(
         nodata=(NODATA_CATEGORY,),
         shared_vertices=True,
         simplify_m=options.simplify_m,
+        smooth=options.smooth,
         threads=options.threads,
     )
     return polygonize_blocks(source, wanted, attributes, on_rows)

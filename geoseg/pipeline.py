@@ -259,6 +259,7 @@ def map_scene(
         store.write_json("outputs.json", list(request.outputs))
         polygons = PolygonOptions(
             simplify_m=request.simplify_m,
+            smooth=request.smooth,
             pixel_coords=request.pixel_coords,
             geometry=request.geometry,
         )

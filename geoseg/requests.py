@@ -79,6 +79,7 @@ class MapRequest:
         overwrite: replace outputs that exist, and drop unfinished work.
         pixel_coords: polygons in pixels where there is no CRS.
         simplify_m: tolerance of outlines in metres.
+        smooth: round the corners of pixels in outlines, before simplifying.
         geometry: what stands for a segment in vector files: polygon, box or point.
         store: folder or URL where the job works; ``OUT.geoseg-job`` by default.
         keep: leave that folder.
@@ -91,6 +92,7 @@ class MapRequest:
     overwrite: bool = False
     pixel_coords: bool = False
     simplify_m: float = 0.0
+    smooth: bool = False
     geometry: Geometry = "polygon"
     store: str | None = None
     keep: bool = False

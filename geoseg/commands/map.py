@@ -52,6 +52,7 @@ __all__ = ["command", "interruptible", "run_options_from"]
 @click.option("--fill-holes", type=float, default=0.0, metavar="M2", help="Fill smaller holes.")
 @click.option("--drop-small", is_flag=True, help="Small segments become nodata instead.")
 @click.option("--simplify", type=float, default=0.0, metavar="M", help="Tolerance of outlines.")
+@click.option("--smooth", is_flag=True, help="Round the corners of pixels in outlines.")
 @click.option(
     "--geometry",
     type=click.Choice(KINDS),
@@ -119,6 +120,7 @@ def command(scenes: tuple[str, ...], model: str, outputs: tuple[str, ...], **opt
         overwrite=options["overwrite"],
         pixel_coords=options["pixel_coords"],
         simplify_m=options["simplify"],
+        smooth=options["smooth"],
         geometry=options["geometry"],
         store=options["store"],
         keep=options["keep"],

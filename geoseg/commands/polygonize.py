@@ -31,6 +31,7 @@ __all__ = ["command"]
 @click.option("--connectivity", type=click.Choice(["4", "8"]), default="4", help="4 or 8.")
 @click.option("--shared-vertices", is_flag=True, help="Borders match vertex by vertex.")
 @click.option("--simplify", type=float, default=0.0, metavar="M", help="Tolerance of outlines.")
+@click.option("--smooth", is_flag=True, help="Round the corners of pixels.")
 @click.option(
     "--square", type=float, default=0.0, metavar="M", help="Straighten outlines by up to this."
 )
@@ -49,12 +50,12 @@ def command(raster: str, output: str, **options: Any) -> None:
     r"""Turn MAP, a raster of integers or a map that geoseg kept, into polygons.
 
     Polygons are exactly those of the pixels, whatever the size of the raster; with --simplify
-    neighbours stay matched, without gap or overlap. Small segments and holes go before polygons
-    are made, so that their neighbours close the place.
+    and --smooth neighbours stay matched, without gap or overlap. Small segments and holes go
+    before polygons are made, so that their neighbours close the place.
 
     \b
     geoseg polygonize landcover.tif -o landcover.parquet
-    geoseg polygonize map.zarr -o map.gpkg --min-area 500 --simplify 10
+    geoseg polygonize map.zarr -o map.gpkg --min-area 500 --smooth --simplify 10
     geoseg polygonize labels.tif -o labels.fgb --leave-out 0 --connectivity 8
     """
     from geoseg.commands.map import interruptible
@@ -72,6 +73,7 @@ def command(raster: str, output: str, **options: Any) -> None:
         shared_vertices=options["shared_vertices"],
         simplify_m=options["simplify"],
         square_m=options["square"],
+        smooth=options["smooth"],
         max_vertices=options["max_vertices"],
         threads=options["threads"],
     )

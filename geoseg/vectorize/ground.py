@@ -67,6 +67,17 @@ class Ground:
             bend = max(bend, float((np.abs(c) * (i * (i - 1) + j * (j - 1))).sum() / size))
         return min(self.frame[1], self.frame[3]) * math.sqrt(24 * _PRECISION / bend)
 
+    def divided(self, parts: int) -> Ground:
+        """The same ground under a grid of pixels cut into ``parts`` along each axis."""
+        x, half_x, y, half_y = self.frame
+        return Ground(
+            (x * parts, half_x * parts, y * parts, half_y * parts),
+            self.e / parts**2,
+            self.f / parts**2,
+            self.g / parts**2,
+            self.h / parts,
+        )
+
     @classmethod
     def of(cls, transform: Affine, crs_wkt: str, shape: tuple[int, int]) -> Ground | None:
         """Sample the grid; None where it has no place on the earth."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+from affine import Affine
 
 from geoseg.errors import InputError
 from geoseg.vectorize.connect import CornerGroups
@@ -22,8 +23,10 @@ from geoseg.vectorize.coverage import Coverage
 from geoseg.vectorize.dice import diced
 from geoseg.vectorize.ground import Ground
 from geoseg.vectorize.merge import BlockArcs, Frontier, Tile, merge, trace_tile, trace_tiles
+from geoseg.vectorize.rechunk import rechunked
 from geoseg.vectorize.regularize import square_batch
 from geoseg.vectorize.rings import Polygons, Rings
+from geoseg.vectorize.smooth import PARTS, smoothed
 from geoseg.vectorize.strips import (
     BlockLabels,
     LabelSource,
@@ -42,8 +45,6 @@ __all__ = [
     "trace_block",
 ]
 
-_BATCH_BYTES = 16 << 20
-_BATCH_ROWS = 65_536
 _PART_ROWS = 8_192
 _SPILL_BYTES = 32 << 20
 _STRIP_PIXELS = 4 << 20
@@ -65,6 +66,8 @@ class VectorizeOptions:
             is no CRS; neighbours stay matched. Nothing is yielded before the raster was read.
         square_m: lay sides along and across each other, moving outlines by this at most: for
             objects that stand alone, as neighbours are not matched.
+        smooth: round the corners of pixels; neighbours stay matched and no centre of a pixel
+            changes sides, see ``vectorize.smooth``. Before simplifying.
         max_vertices: polygons with more are cut along lines of the pixel grid.
         tile_size: rows and cols of the kernel's tiles, fewer rows where the raster is wide; it
             changes speed, not the result.
@@ -78,6 +81,7 @@ class VectorizeOptions:
     shared_vertices: bool = False
     simplify_m: float = 0.0
     square_m: float = 0.0
+    smooth: bool = False
     max_vertices: int | None = None
     tile_size: tuple[int, int] = (512, 768)
     threads: int = 1
@@ -88,13 +92,16 @@ class VectorizeOptions:
             raise InputError(f"connectivity {self.connectivity}: use 4 or 8")
         if min(self.tile_size) < 1 or max(self.tile_size) > 4096:
             raise InputError(f"tile size {self.tile_size}: use 1 to 4096 pixels")
+        bent = self.simplify_m > 0 or self.smooth
         if self.max_vertices is not None and (
-            self.max_vertices < 64 or self.connectivity == 8 or self.simplify_m > 0
+            self.max_vertices < 64 or self.connectivity == 8 or bent
         ):
             raise InputError(
                 f"{self.max_vertices} vertices at most: use 64 or more, with connectivity 4 and "
-                "without simplifying"
+                "without simplifying or smoothing"
             )
+        if self.smooth and self.square_m > 0:
+            raise InputError("smoothing rounds the corners that squaring straightens: use one")
         for tolerance in (self.simplify_m, self.square_m):
             if not 0 <= tolerance < math.inf:
                 raise InputError(f"tolerance {tolerance} m: use 0 or more")
@@ -104,7 +111,7 @@ class VectorizeOptions:
     @property
     def straight(self) -> bool:
         """Whether straight sides get the vertices of their neighbours."""
-        return self.shared_vertices or self.simplify_m > 0
+        return self.shared_vertices or self.simplify_m > 0 or self.smooth
 
     @property
     def left_out(self) -> LeftOut:
@@ -143,7 +150,7 @@ def polygonize_traced(
     """
     with ThreadPoolExecutor(options.threads) as pool:
         rings = _merged(rows)
-        yield from _rechunked(_batches(rings, shape, options, attributes, pool))
+        yield from rechunked(_batches(rings, shape, options, attributes, pool))
 
 
 def polygonize_blocks(
@@ -172,7 +179,7 @@ def polygonize_blocks(
     attributes = replace(attributes, dtype=source.dtype)
     with ThreadPoolExecutor(options.threads) as pool:
         rings = _merged(_traced(source, options, pool, on_rows))
-        yield from _rechunked(_batches(rings, source.shape, options, attributes, pool))
+        yield from rechunked(_batches(rings, source.shape, options, attributes, pool))
 
 
 def _traced(
@@ -228,9 +235,16 @@ def _batches(
     if attributes.crs_wkt is not None:
         ground = Ground.of(attributes.transform, attributes.crs_wkt, shape)
     pixel = _pixel_size(ground, attributes)
+    parts = PARTS if options.smooth else 1
+    if options.smooth:
+        rings = (smoothed(some, shape) for some in rings)
+        attributes = replace(attributes, transform=attributes.transform @ Affine.scale(1 / parts))
+        ground = None if ground is None else ground.divided(parts)
     if options.simplify_m > 0:
-        tolerance = (options.simplify_m / pixel[0], options.simplify_m / pixel[1])
-        rings = _simplified(rings, shape, tolerance, nodata_label(attributes.dtype))
+        fine = (parts * shape[0], parts * shape[1])
+        away = parts * options.simplify_m
+        tolerance = (away / pixel[0], away / pixel[1])
+        rings = _simplified(rings, fine, tolerance, nodata_label(attributes.dtype))
     first_id = 0
 
     def batch(part: tuple[Group, int]) -> pa.RecordBatch:
@@ -241,11 +255,11 @@ def _batches(
 
     yield pa.RecordBatch.from_pylist([], schema=polygon_schema(attributes))
     for group in _groups(rings, options):
-        parts = []
+        groups = []
         for part in group.split(_PART_ROWS):
-            parts.append((part, first_id))
+            groups.append((part, first_id))
             first_id += part.rows
-        yield from map(batch, parts) if options.threads == 1 else pool.map(batch, parts)
+        yield from map(batch, groups) if options.threads == 1 else pool.map(batch, groups)
 
 
 def _pixel_size(ground: Ground | None, attributes: Attributes) -> tuple[float, float]:
@@ -263,42 +277,3 @@ def _simplified(
     hidden = np.array([nodata]).astype(np.uint64).view(np.int64)[0]
     for polygons in coverage.polygons():
         yield Rings.of(polygons).without(hidden)
-
-
-def _rechunked(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Batches that end after _BATCH_ROWS rows or _BATCH_BYTES of geometry, at least one."""
-    waiting: list[pa.RecordBatch] = []
-    rows = size = 0
-    blank: pa.RecordBatch | None = None  # what to yield when there is no row at all
-    first = True
-    for batch in batches:
-        n, at = batch.num_rows, 0
-        offsets = np.frombuffer(batch.column("geometry").buffers()[1], np.int32, n + 1)
-        offsets = offsets.astype(np.int64)
-        blank = batch.slice(0, 0) if first else blank
-        first = False
-        while at < n:
-            if offsets[at + 1] - offsets[at] >= _BATCH_BYTES:
-                # a huge row goes alone, uncopied
-                if waiting:
-                    yield _combined(waiting)
-                yield batch.slice(at, 1)
-                blank, waiting, rows, size, at = None, [], 0, 0, at + 1
-                continue
-            full = 1 + int(np.searchsorted(offsets[at + 1 :], offsets[at] + _BATCH_BYTES - size))
-            full = min(full, _BATCH_ROWS - rows)
-            waiting.append(batch.slice(at, full))
-            if full > n - at:
-                rows += n - at
-                size += int(offsets[n] - offsets[at])
-                break
-            yield _combined(waiting)
-            blank, waiting, rows, size, at = None, [], 0, 0, at + full
-    if waiting or blank is not None:
-        yield _combined(waiting or [blank])
-
-
-def _combined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
-    if len(batches) == 1:
-        return batches[0]
-    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
