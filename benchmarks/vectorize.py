@@ -13,6 +13,9 @@ and n5, lc8 with 1 and 5 % salt noise; fields, 160 px Voronoi parcels; weeds, 63
 
 from __future__ import annotations
 
+import contextlib
+import math
+import os
 import platform
 import resource
 import statistics
@@ -224,56 +227,76 @@ def memory() -> None:
 
 
 def files(n: int = 16384) -> None:
-    """File to file on one core: GDAL's polygonize to GPKG and ours; needs gdal_polygonize."""
+    """File to file: GDAL's polygonize to GPKG and ours, one thread and two."""
     import rasterio
 
-    with tempfile.TemporaryDirectory() as folder:
-        for name in ("lc8", "n1"):
+    print(versions())
+    print(_output(["gdalinfo", "--version"]))
+    print("| raster | program | CPU | time | peak | CPU to GDAL's | time to one thread's |")
+    print("|---|---|---|---|---|---|---|")
+    for name in ("lc8", "n1"):
+        with tempfile.TemporaryDirectory() as folder:
             source = Path(folder) / f"{name}.tif"
-            base = raster(name, 4096)
+            whole = Repeated(raster(name, 4096), (n, n))
             profile = {
                 "driver": "GTiff", "width": n, "height": n, "count": 1, "dtype": "uint8",
                 "crs": "EPSG:32631", "transform": Affine(10, 0, 3e5, 0, -10, 5e6),
                 "compress": "deflate", "tiled": True, "blockxsize": 512, "blockysize": 512,
             }  # fmt: skip
             with rasterio.open(source, "w", **profile) as out:
-                whole = Repeated(base, (n, n))
                 for row in range(0, n, 512):
                     window = Window(row, 0, 512, n)
                     out.write(whole.read(window)[0], 1, window=((row, row + 512), (0, n)))
-            for command in _commands(source, Path(folder)):
-                before = resource.getrusage(resource.RUSAGE_CHILDREN)
-                start = time.perf_counter()
-                subprocess.run(command, check=True, capture_output=True)
-                after = resource.getrusage(resource.RUSAGE_CHILDREN)
-                seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-                took = time.perf_counter() - start
-                print(f"| {name} | {' '.join(Path(c).name for c in command[:4])} | ", end="")
-                print(f"{seconds:.1f} s CPU | {took:.1f} s |", flush=True)
+            gdal = one_thread = math.nan
+            for label, command in _commands(source, Path(folder)):
+                spent, took, peak = _run(command)
+                if label.startswith("gdal"):
+                    gdal = spent
+                if "1 thread" in label:
+                    one_thread = took
+                print(
+                    f"| {name} | {label} | {spent:.1f} s | {took:.1f} s | {peak:.0f} MB | "
+                    f"{gdal / spent:.1f}x | {one_thread / took:.2f}x |",
+                    flush=True,
+                )
 
 
-def _commands(source: Path, folder: Path) -> Iterator[list[str]]:
-    geoseg = str(Path(sys.executable).with_name("geoseg"))
+def _output(command: list[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _commands(source: Path, folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """What is run, in this order; GDAL's needs Debian's gdal-bin and python3-gdal."""
+    script = ["/usr/bin/python3", "/usr/bin/gdal_polygonize.py", "-q", str(source)]
+    yield (
+        "gdal_polygonize to GPKG",
+        [*script, "-f", "GPKG", str(folder / "gdal.gpkg"), "p", "value"],
+    )
+    geoseg = [str(Path(sys.executable).with_name("geoseg")), "polygonize", str(source), "-q"]
     for suffix in ("parquet", "gpkg"):
-        out = str(folder / f"ours.{suffix}")
-        yield [geoseg, "polygonize", str(source), "-o", out, "-q", "--threads", "1", "--overwrite"]
-    out = str(folder / f"gdal-{source.stem}.gpkg")
-    code = (
-        "import rasterio, rasterio.features, pyogrio, sys; from osgeo import gdal, ogr, osr\n"
-        "gdal.UseExceptions(); s = gdal.Open(sys.argv[1]); b = s.GetRasterBand(1)\n"
-        "d = ogr.GetDriverByName('GPKG').CreateDataSource(sys.argv[2])\n"
-        "l = d.CreateLayer('p', s.GetSpatialRef(), ogr.wkbPolygon)\n"
-        "l.CreateField(ogr.FieldDefn('value', ogr.OFTInteger)); gdal.Polygonize(b, None, l, 0)"
-    )
-    if _has_gdal():
-        yield ["python3", "-c", code.split("; ", 1)[0] and code, str(source), out]
+        for threads in (1, 2):
+            out = str(folder / f"ours{threads}.{suffix}")
+            label = f"geoseg to {suffix}, {threads} thread{'s' * (threads > 1)}"
+            yield label, [*geoseg, "-o", out, "--threads", str(threads)]
 
 
-def _has_gdal() -> bool:
-    found = subprocess.run(
-        ["python3", "-c", "from osgeo import gdal"], capture_output=True, check=False
+def _run(command: list[str]) -> tuple[float, float, float]:
+    """CPU seconds, seconds and peak memory in MB of a program."""
+    start = time.perf_counter()
+    child = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
-    return found.returncode == 0
+    peak, pid = 0, 0
+    while not pid:  # the peak that wait reports is never below that of this process
+        with contextlib.suppress(OSError, StopIteration):
+            status = Path(f"/proc/{child.pid}/status").read_text().splitlines()
+            peak = int(next(line for line in status if line.startswith("VmHWM")).split()[1])
+        time.sleep(0.02)
+        pid, code, used = os.wait4(child.pid, os.WNOHANG)
+    child.returncode = os.waitstatus_to_exitcode(code)
+    if child.returncode:
+        sys.exit(f"{command[0]} ended with {child.returncode}")
+    return used.ru_utime + used.ru_stime, time.perf_counter() - start, peak / 1024
 
 
 def exact(count: int) -> None:
