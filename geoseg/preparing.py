@@ -86,6 +86,7 @@ def prepare(scene: Scene, model: Segmenter | Fittable | str, options: RunOptions
     segmenter, pins = _pin(segmenter, options)
     if isinstance(segmenter, Segmenter):
         segmenter = with_join(segmenter, options, pins.device)
+    _check_halo(segmenter.card, options.halo)
     region, area = scene.window, None
     if options.area is not None:
         region, area = options.area.window(scene.geobox), options.area
@@ -116,6 +117,15 @@ def prepare(scene: Scene, model: Segmenter | Fittable | str, options: RunOptions
         options=options,
         mask=mask,
     )
+
+
+def _check_halo(card: ModelCard, halo: int | None) -> None:
+    """A network needs about as much as it was measured to; a method exactly what it says."""
+    if "method" in card.parameters and halo is not None and halo < card.halo:
+        raise InputError(
+            f"--halo {halo}: {card.name} looks {card.halo} px around each tile, with less the map "
+            "would show where tiles end: leave --halo out"
+        )
 
 
 def _prepare_mask(scene: Scene, planned: Plan, options: RunOptions) -> Prepared | None:

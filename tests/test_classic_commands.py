@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import base64
+import json
+import shutil
 from pathlib import Path
 
 import geopandas as gpd
 import pytest
+import rasterio
 from click.testing import CliRunner
-from shapely.geometry import Point, box
+from shapely.geometry import MultiPoint, Point, box
 
+from geoseg import Region, open_scene
 from geoseg.cli import geoseg
+from geoseg.commands.explain import figure_of
 from geoseg.errors import InputError
 from geoseg.export.web import add_plot
+from geoseg.models.classic import parse
+from geoseg.shapes import read_shapes
 
 CROP = Path(__file__).parent / "data" / "classic" / "naip.tif"
 
@@ -24,8 +31,6 @@ def call(*arguments: object) -> str:
 
 
 def pixel_box(row: int, col: int, size: int) -> object:
-    import rasterio
-
     with rasterio.open(CROP) as source:
         left, top = source.transform * (col, row)
         right, bottom = source.transform * (col + size, row + size)
@@ -33,8 +38,6 @@ def pixel_box(row: int, col: int, size: int) -> object:
 
 
 def crs() -> object:
-    import rasterio
-
     with rasterio.open(CROP) as source:
         return source.crs
 
@@ -80,6 +83,63 @@ def test_every_family_is_explained(model: str, tmp_path: Path) -> None:
     call("explain", CROP, "-m", model, "-o", tmp_path / "why.png")
     assert (tmp_path / "why.png").stat().st_size > 10_000
     assert [p.name for p in tmp_path.iterdir()] == ["why.png"]
+
+
+def test_seeds_of_one_multipoint_are_seeds_each(tmp_path: Path) -> None:
+    points = [Point(pixel_box(r, c, 1).centroid) for r, c in ((40, 200), (200, 100))]  # type: ignore[attr-defined]
+    maps = []
+    for name, shapes in (("each", points), ("all", [MultiPoint(points)])):
+        gpd.GeoDataFrame(geometry=shapes, crs=crs()).to_file(tmp_path / f"{name}.gpkg")
+        out = tmp_path / f"{name}.tif"
+        call("map", CROP, "-m", "grow:b1:tolerance=0.01", "--seeds", tmp_path / f"{name}.gpkg",
+             "-o", out)  # fmt: skip
+        with rasterio.open(out) as found:
+            maps.append(found.read())
+    assert (maps[0] == maps[1]).all()
+
+
+def test_samples_without_shapes_are_one_line(tmp_path: Path) -> None:
+    table, broken = tmp_path / "table.csv", tmp_path / "broken.geojson"
+    table.write_text("class,x\nwater,1\n")
+    open_ring = [[[0, 0], [1, 0], [1, 1], [0, 1]]]
+    feature = {
+        "type": "Feature",
+        "properties": {"class": "water"},
+        "geometry": {"type": "Polygon", "coordinates": open_ring},
+    }
+    broken.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    for path, words in (
+        (table, "without geometry"),
+        (broken, "broken geometry"),
+        (tmp_path / "nowhere.gpkg", "No such file"),
+        (CROP, "no polygons can be read|without geometry"),
+    ):
+        with pytest.raises(InputError, match=words):
+            read_shapes(path)
+    with pytest.raises(InputError, match="broken geometry"):
+        Region.open(broken)
+    arguments = ["map", str(CROP), "-m", "objects", "--samples", str(table), "-o", "x.gpkg"]
+    result = CliRunner().invoke(geoseg, arguments)
+    assert result.exit_code == 2
+    assert "without geometry" in result.output
+
+
+def test_plots_show_names_and_fixed_thresholds_as_they_are(tmp_path: Path) -> None:
+    scene = tmp_path / r"a $\bad_{$.tif"
+    shutil.copy(CROP, scene)
+    call("explain", scene, "-m", "threshold:ndvi>0.2", "-o", tmp_path / "why.png")
+    model, _ = parse("threshold:ndvi>0.2").for_scene(open_scene(scene))
+    (left, _) = figure_of(model, open_scene(scene)).axes
+    assert left.patches  # a histogram
+    assert "middle" in left.get_title()
+
+
+def test_a_method_takes_no_smaller_halo(tmp_path: Path) -> None:
+    arguments = ["map", str(CROP), "-m", "canny:b1", "--halo", "2", "-o", str(tmp_path / "o.tif")]
+    result = CliRunner().invoke(geoseg, arguments)
+    assert result.exit_code == 2
+    assert "leave --halo out" in result.output
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_plot_is_checked_before_any_work(tmp_path: Path) -> None:

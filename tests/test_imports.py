@@ -50,6 +50,7 @@ EXCEPTIONS: dict[str, set[str]] = {
     "engine/cluster.py": {"dask", "distributed"},  # the one place that knows Dask
     "engine/segmentmap.py": {"xarray"},  # handing a map over to xarray, in memory
     "export/picture.py": {"matplotlib"},  # drawing is its whole purpose
+    "labels/sources.py": {"geoseg.shapes"},  # reading what a person drew: one copy
     "models/deep/detections.py": {"geoseg.stitch"},  # NMS, flattening and fusion: one copy
     "models/segmenter.py": {"geoseg.scene"},  # the type of for_scene's argument, TYPE_CHECKING
 }

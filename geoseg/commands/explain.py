@@ -103,11 +103,14 @@ def explain(
                 area=prepared.area,
             )
             segmenter, _ = fit(segmenter, job, SerialExecutor(), NoProgress())
-    figure = figure_of(segmenter, prepared.scene)
+    import matplotlib
+
     target = Path(output)
     part = target.with_name(f".{target.stem}.part{target.suffix}")
     try:
-        figure.savefig(part, dpi=110)
+        # a dollar in the name of a file or class is no formula
+        with matplotlib.rc_context({"text.parse_math": False}):
+            figure_of(segmenter, prepared.scene).savefig(part, dpi=110)
         part.replace(target)
     except (OSError, ValueError) as error:
         part.unlink(missing_ok=True)
@@ -145,7 +148,7 @@ def figure_of(segmenter: Any, scene: Scene) -> Figure:
     figure.suptitle(f"{segmenter.card.name} on {scene.name}", fontsize=11)
     left, right = figure.subplots(1, 2)
     if isinstance(segmenter, Threshold):
-        _histogram(left, segmenter)
+        _histogram(left, segmenter, scene)
         _labels(right, segmenter, scene)
     elif isinstance(segmenter, Centres | GaussianMixture):
         _centres(left, segmenter)
@@ -205,9 +208,13 @@ def _labels(axes: Axes, segmenter: Any, scene: Scene) -> None:
     axes.legend(fontsize=8, loc="upper right")
 
 
-def _histogram(axes: Axes, segmenter: Any) -> None:
-    histogram = segmenter.histogram
-    if histogram is not None:
+def _histogram(axes: Axes, segmenter: Any, scene: Scene) -> None:
+    histogram, what = segmenter.histogram, "the whole scene"
+    if histogram is None:
+        values, usable = segmenter.features.value(*_middle(segmenter, scene))
+        axes.hist(values[usable], bins=256, histtype="stepfilled", color="#8aa4b5", lw=0)
+        what = "the scene's middle"
+    else:
         shown = histogram.coarse(512)
         axes.fill_between(shown.centres, shown.counts, step="mid", color="#8aa4b5", lw=0)
         axes.set_ylim(0)
@@ -219,7 +226,7 @@ def _histogram(axes: Axes, segmenter: Any) -> None:
         )  # fmt: skip
     axes.set_xlabel(segmenter.features.names[0])
     axes.set_ylabel("pixels")
-    axes.set_title("histogram of the whole scene and threshold", fontsize=9)
+    axes.set_title(f"histogram of {what} and threshold", fontsize=9)
 
 
 def _centres(axes: Axes, segmenter: Any) -> None:

@@ -10,6 +10,7 @@ import click
 import numpy as np
 
 from geoseg.errors import InputError
+from geoseg.shapes import read_shapes
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -79,13 +80,7 @@ def command(source: str, **options: Any) -> None:
 
 def read_polygons(path: str, category: str | None) -> gpd.GeoDataFrame:
     """Polygons of a file, of one category where it is named; raises InputError."""
-    import geopandas as gpd
-    from pyogrio.errors import DataSourceError
-
-    try:
-        frame = gpd.read_parquet(path) if path.endswith(".parquet") else gpd.read_file(path)
-    except (OSError, ValueError, DataSourceError) as error:
-        raise InputError(f"{path}: no polygons can be read from it: {error}") from error
+    frame = read_shapes(path)
     if frame.crs is None:
         raise InputError(f"{path}: its polygons have no CRS, so no size: give them one")
     frame = frame[frame.geometry.geom_type.isin(["Polygon", "MultiPolygon"])]

@@ -9,6 +9,7 @@ import click
 import numpy as np
 
 from geoseg.errors import InputError
+from geoseg.shapes import read_shapes
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -90,13 +91,7 @@ def _crs(scene: Scene) -> str | None:
 
 def _of_map(scene: Scene, path: Path, legend: Legend, entropy: str | None) -> gpd.GeoDataFrame:
     """The map's polygons with ``rank`` from 1, the least sure first."""
-    import geopandas as gpd
-    import pyogrio
-
-    try:
-        frame = gpd.read_file(path)
-    except (OSError, ValueError, pyogrio.errors.DataSourceError) as error:
-        raise InputError(f"{path}: no polygons can be read from it: {error}") from error
+    frame = read_shapes(path)
     if "category" not in frame.columns:
         raise InputError(f"{path}: no column 'category': give the polygons of a map")
     unknown = sorted(set(frame["category"]) - {category.name for category in legend})

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from geoseg.errors import InputError, ModelError
+from geoseg.shapes import read_shapes
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -53,7 +53,7 @@ def trained_objects(
 
 
 def seeded(scene: Scene, model: str, path: str) -> Any:
-    """``grow:...`` from the points of a vector file (polygons: a point inside each)."""
+    """``grow:...`` from the points of a vector file (of polygons: a point inside each part)."""
     from geoseg.models.classic import parse
     from geoseg.models.classic.regions import GrownRegions
 
@@ -61,7 +61,7 @@ def seeded(scene: Scene, model: str, path: str) -> Any:
     if not isinstance(grower, GrownRegions):
         raise ModelError(f"{model}: --seeds is for the method grow: write --model grow:ndvi, say")
     frame = _read(path, scene)
-    points = frame.geometry.representative_point()
+    points = frame.geometry.explode(index_parts=False).representative_point()
     back = ~scene.geobox.affine
     x, y = points.x.to_numpy(), points.y.to_numpy()
     cols = np.floor(back.a * x + back.b * y + back.c).astype(int)
@@ -72,15 +72,7 @@ def seeded(scene: Scene, model: str, path: str) -> Any:
 
 
 def _read(path: str, scene: Scene) -> gpd.GeoDataFrame:
-    import geopandas as gpd
-    import pyogrio
-
-    if not Path(path).exists():
-        raise InputError(f"{path}: no such file")
-    try:
-        frame = gpd.read_file(path)
-    except (pyogrio.errors.DataSourceError, ValueError) as error:
-        raise InputError(f"{path}: not a vector file: {error}") from error
+    frame = read_shapes(path)
     frame = frame[~(frame.geometry.isna() | frame.geometry.is_empty)]
     if frame.empty:
         raise InputError(f"{path}: holds no geometry")

@@ -10,6 +10,7 @@ import click
 import numpy as np
 
 from geoseg.errors import InputError
+from geoseg.shapes import read_shapes
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -127,12 +128,14 @@ def _rows(crop: gpd.GeoDataFrame, options: dict[str, Any]) -> Rows | None:
 
 
 def _outline(plants: gpd.GeoDataFrame, path: str | None) -> Any:
-    import geopandas as gpd
     import shapely
 
     if path is None:
         return shapely.convex_hull(shapely.union_all(plants.geometry.to_numpy()))
-    shapes = gpd.read_file(path).to_crs(plants.crs).geometry.to_numpy()
+    frame = read_shapes(path)
+    if frame.crs is None:
+        raise InputError(f"{path}: its polygons have no CRS: give them one")
+    shapes = frame.to_crs(plants.crs).geometry.to_numpy()
     return shapely.make_valid(shapely.union_all(shapes))
 
 

@@ -9,6 +9,7 @@ import click
 import numpy as np
 
 from geoseg.errors import InputError
+from geoseg.shapes import read_shapes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,13 +52,7 @@ def command(
 
 def read_zones(opened: ClassMap, path: str, column: str | None) -> tuple[NDArray[Any], list[str]]:
     """Polygons in the map's CRS and their names; raises InputError."""
-    import pyogrio
-    from pyogrio.errors import DataSourceError
-
-    try:
-        frame = pyogrio.read_dataframe(path)
-    except DataSourceError as error:
-        raise InputError(f"{path}: can't be read: {error}") from error
+    frame = read_shapes(path)
     if frame.crs is None or opened.geobox.crs is None:
         raise InputError(f"{path} and {opened.name}: both need a CRS to be laid over each other")
     if column is not None and column not in frame.columns:

@@ -14,6 +14,7 @@ from geoseg.grid import Window
 from geoseg.labels.coco import read_coco
 from geoseg.labels.rasterize import PolygonLabels, polygon_labels
 from geoseg.legend import NODATA_CATEGORY, Category, Legend
+from geoseg.shapes import read_shapes
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -166,15 +167,7 @@ def _plain_legend(instances: bool) -> Legend:
 def _open_polygons(
     path: Path, grid: GeoBox, legend: Legend | None, column: str | None
 ) -> PolygonLabels:
-    import geopandas as gpd
-    from pyogrio.errors import DataLayerError, DataSourceError
-
-    try:
-        parquet = path.suffix.lower() in (".parquet", ".geoparquet")
-        frame = gpd.read_parquet(path) if parquet else gpd.read_file(path)
-    except (OSError, ValueError, DataSourceError, DataLayerError) as error:
-        raise InputError(f"{path}: no polygons can be read from it: {error}") from error
-    return polygon_labels(frame, grid, legend, column=column)
+    return polygon_labels(read_shapes(path), grid, legend, column=column)
 
 
 def _open_coco(path: Path) -> ArrayLabels:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from geoseg.errors import InputError
 from geoseg.learn.labels import CLASS_COLUMNS, Drawn, LabelOptions
 from geoseg.learn.samples import IGNORE
+from geoseg.shapes import read_shapes
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -30,7 +31,9 @@ def drawn_polygons(scene: Scene, path: Path, options: LabelOptions, notes: list[
     ``notes`` grow by what was done to them. Raises InputError on files without polygons,
     classes or a CRS.
     """
-    frame = _repaired(_in_crs(_read(path, LABELS_LAYER), scene, path, notes), path, notes)
+    frame = _repaired(
+        _in_crs(read_shapes(path, layer=LABELS_LAYER), scene, path, notes), path, notes
+    )
     column = _column(frame, path, options)
     if column is None:
         named = [options.single] * len(frame)
@@ -60,25 +63,14 @@ def labelled_extent(
     if options.exhaustive:
         return np.ones(scene.shape, bool)
     if options.extent is not None:
-        frame = _in_crs(_read(options.extent, EXTENT_LAYER), scene, options.extent, notes)
+        frame = _in_crs(
+            read_shapes(options.extent, layer=EXTENT_LAYER), scene, options.extent, notes
+        )
     elif path.suffix.lower() == ".gpkg" and EXTENT_LAYER in pyogrio.list_layers(path)[:, 0]:
-        frame = _in_crs(_read(path, EXTENT_LAYER), scene, path, [])
+        frame = _in_crs(read_shapes(path, layer=EXTENT_LAYER), scene, path, [])
     else:
         return None
     return None if frame.empty else _burnt(scene, frame.geometry, [1] * len(frame)) > 0
-
-
-def _read(path: Path, layer: str) -> gpd.GeoDataFrame:
-    import geopandas as gpd
-    import pyogrio
-
-    try:
-        if path.suffix.lower() in (".parquet", ".geoparquet"):
-            return gpd.read_parquet(path)
-        layers = pyogrio.list_layers(path)[:, 0].tolist()
-        return gpd.read_file(path, layer=layer if layer in layers else layers[0])
-    except (OSError, ValueError, pyogrio.errors.DataSourceError) as error:
-        raise InputError(f"{path}: no polygons can be read from it: {error}") from error
 
 
 def _in_crs(

@@ -112,7 +112,10 @@ class Region:
             meta, _, wkb, _ = pyogrio.raw.read(path, layer=layer, columns=[], force_2d=True)
         except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
             raise InputError(f"region {path}: not a vector file: {error}") from error
-        shapes = shapely.from_wkb(wkb) if wkb is not None else np.array([], object)
+        try:
+            shapes = shapely.from_wkb(wkb) if wkb is not None else np.array([], object)
+        except shapely.errors.GEOSException as error:
+            raise InputError(f"region {path}: holds a broken geometry: {error}") from error
         geometry = _polygons(shapes)
         if geometry.is_empty:
             raise InputError(f"region {path}: no polygon in it: give polygons")

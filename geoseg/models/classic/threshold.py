@@ -186,14 +186,17 @@ class HistogramFit:
 
 
 def replace_histogram(fit: HistogramFit, values: ValueCounts) -> Threshold:
-    """The Threshold of a rule on distinct values, with 256 bins kept for a plot."""
+    """The Threshold of a rule on distinct values, with a histogram kept for a plot."""
     assert fit.rule.from_values is not None and values.values is not None
     thresholds = fit.rule.from_values(values)
     extent = values.extent
-    counts, _ = np.histogram(
-        values.values, BINS, (float(extent.low), float(extent.high)), weights=values.counts
-    )
-    shown = Histogram.of_bins(BinCounts(counts.astype(np.int64)), extent)
+    if values.values.dtype.kind in "iu" and int(extent.high) - int(extent.low) < FINE_BINS:
+        shown = Histogram.of_values(values)
+    else:
+        counts, _ = np.histogram(
+            values.values, BINS, (float(extent.low), float(extent.high)), weights=values.counts
+        )
+        shown = Histogram.of_bins(BinCounts(counts.astype(np.int64)), extent)
     return Threshold(fit.card, fit.features, thresholds, histogram=shown)
 
 

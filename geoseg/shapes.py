@@ -1,0 +1,38 @@
+"""Shapes that a person gives: polygons or points in any vector file, or GeoParquet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geoseg.errors import InputError
+
+if TYPE_CHECKING:
+    import os
+
+    import geopandas as gpd
+
+__all__ = ["read_shapes"]
+
+
+def read_shapes(path: str | os.PathLike[str], *, layer: str | None = None) -> gpd.GeoDataFrame:
+    """The features of ``layer`` where the file has it, else of its first layer with geometry.
+
+    Raises InputError where there is no such file, no geometry in it, or one that is broken.
+    """
+    import geopandas as gpd
+    import pyogrio
+    from shapely.errors import GEOSException
+
+    errors = pyogrio.errors
+    try:
+        if Path(path).suffix.lower() in (".parquet", ".geoparquet"):
+            return gpd.read_parquet(path)
+        layers = [name for name, kind in pyogrio.list_layers(path) if kind is not None]
+        if not layers:
+            raise InputError(f"{path}: a table without geometry: give polygons or points")
+        return gpd.read_file(path, layer=layer if layer in layers else layers[0])
+    except (OSError, ValueError, errors.DataSourceError, errors.DataLayerError) as error:
+        raise InputError(f"{path}: no polygons can be read from it: {error}") from error
+    except GEOSException as error:
+        raise InputError(f"{path}: holds a broken geometry: {error}: repair it in a GIS") from error
