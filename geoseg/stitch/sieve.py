@@ -108,8 +108,9 @@ class SieveJoin:
         shipped[b[touched]] = True
         number = np.cumsum(shipped) * shipped
         moved = np.concatenate([[False], (target != np.arange(len(target))) & ~open_[1:]])
-        kept = self._moved(arrays, moved[region], _targets(graph, target)[region])
-        kept["open"] = np.where(open_[region], number[region], 0).astype(np.int32)
+        at = np.flatnonzero(moved[region])
+        kept = self._moved(arrays, at, _targets(graph, target)[region.ravel()[at]])
+        kept["open"] = np.where(open_, number, 0).astype(np.int32)[region]
         who = np.flatnonzero(shipped[1:])
         row, col = np.divmod(first[who], max(block.window.width, 1))
         frame: Arrays = {side: number[line].astype(np.int32) for side, line in lines.items()}
@@ -161,22 +162,24 @@ class SieveJoin:
         self, block: Block, kept: Arrays, table: Arrays, frames: Mapping[tuple[int, int], Arrays]
     ) -> Arrays:
         """See Join."""
-        number = kept["open"]
         arrays = {name: array for name, array in kept.items() if name != "open"}
-        return self._moved(arrays, table["moved"][number], table["label"][number])
+        at = np.flatnonzero(kept["open"])
+        number = kept["open"].ravel()[at]
+        moved = table["moved"][number]
+        return self._moved(arrays, at[moved], table["label"][number[moved]])
 
-    def _moved(self, arrays: Arrays, moved: NDArray[np.bool_], label: NDArray[np.int64]) -> Arrays:
-        """Arrays with new labels where ``moved``; no score there."""
-        out = dict(arrays)
-        if "score" in arrays:
-            out["score"] = np.where(moved, 255, arrays["score"]).astype(np.uint8)
-        if "label" not in arrays:
-            return out | _map_labels(arrays, moved, label)
+    def _moved(self, arrays: Arrays, at: NDArray[np.int64], label: NDArray[np.int64]) -> Arrays:
+        """Arrays with other labels at some places (flat indices); no score there."""
+        category, instance = np.divmod(label, INSTANCES)
+        values = {"score": np.uint8(255), "category_id": category, "instance_id": instance}
         if self.to == "nodata":
-            out["valid"] = arrays["valid"] & ~moved
+            values["valid"] = np.False_
         else:
-            own = arrays["label"]
-            out["label"] = np.where(moved, label.astype(own.dtype), own)
+            values["label"] = label
+        out = dict(arrays)
+        for name in values.keys() & arrays.keys():
+            out[name] = arrays[name].copy()
+            out[name].ravel()[at] = np.asarray(values[name]).astype(out[name].dtype)
         return out
 
     def _unsettled(self, graph: Graph, unsure: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -207,17 +210,6 @@ def _targets(graph: Graph, target: NDArray[np.int64]) -> NDArray[np.int64]:
     """The label that each segment ends with, 0 (no segment) first."""
     ends = np.where(target < 0, NO_LABEL, graph.label[np.maximum(target, 0)])
     return np.concatenate([[NO_LABEL], ends])
-
-
-def _map_labels(arrays: Arrays, moved: NDArray[np.bool_], label: NDArray[np.int64]) -> Arrays:
-    """The categories and instances of a map with new labels where ``moved``."""
-    category, instance = np.divmod(label, INSTANCES)
-    own = arrays["category_id"]
-    out: Arrays = {"category_id": np.where(moved, category, own).astype(np.uint8)}
-    if "instance_id" in arrays:
-        own = arrays["instance_id"]
-        out["instance_id"] = np.where(moved, instance, own).astype(own.dtype)
-    return out
 
 
 def _counted(pairs: NDArray[np.int64]) -> NDArray[np.int64]:
