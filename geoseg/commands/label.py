@@ -91,6 +91,8 @@ def _crs(scene: Scene) -> str | None:
 
 def _of_map(scene: Scene, path: Path, legend: Legend, entropy: str | None) -> gpd.GeoDataFrame:
     """The map's polygons with ``rank`` from 1, the least sure first."""
+    import geopandas as gpd
+
     frame = read_shapes(path)
     if "category" not in frame.columns:
         raise InputError(f"{path}: no column 'category': give the polygons of a map")
