@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pystac
 import pytest
+import rasterio
+import rasterio.shutil
+from affine import Affine
 from click.testing import CliRunner, Result
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 from test_export_raster import class_map, grid
@@ -73,6 +78,44 @@ def test_what_cannot_be_is_one_line(
     assert done.exit_code == 2 and word in done.output
     assert len(done.output.strip().splitlines()) == 1
     assert names_in(tmp_path) == set()
+
+
+def test_a_page_takes_polygons_and_the_scene_they_lie_on(tmp_path: Path) -> None:
+    write_vector(polygons(), tmp_path / "map.gpkg", legend=LEGEND)
+    write_raster(class_map(50, 40), tmp_path / "map.tif", geobox=grid(50, 40), legend=LEGEND)
+    far = write_scene(tmp_path / "far.tif", Affine(10, 0, 9e5, 0, -10, 9e6))
+    before = names_in(tmp_path)
+    for arguments, word in (
+        (("view", tmp_path / "map.tif"), "geoseg polygonize"),
+        (("view", tmp_path / "map.gpkg", "--scene", far), "lies elsewhere"),
+    ):
+        done = call(*arguments, "-o", tmp_path / "page.html")
+        assert done.exit_code == 2 and word in done.output, done.output
+        assert len(done.output.strip().splitlines()) == 1
+    assert names_in(tmp_path) == before
+    assert call("serve", tmp_path / "map.gpkg", "--port", "99999").exit_code == 2
+
+
+def test_a_vrt_in_disguise_is_not_followed(tmp_path: Path) -> None:
+    write_vector(polygons(), tmp_path / "map.gpkg", legend=LEGEND)
+    scene = write_scene(tmp_path / "scene.tif", Affine(10, 0, 4e5, 0, -10, 7e6))
+    rasterio.shutil.copy(scene, tmp_path / "scene.vrt", driver="VRT")
+    shutil.copy(tmp_path / "scene.vrt", tmp_path / "false.tif")
+    given, page = ("view", tmp_path / "map.gpkg", "--scene"), tmp_path / "page.html"
+    done = call(*given, tmp_path / "false.tif", "-o", page)
+    assert done.exit_code == 2 and "VRT" in done.output and "--allow" not in done.output
+    assert call(*given, tmp_path / "scene.vrt", "-o", page).exit_code == 0
+    given = ("project", tmp_path / "map.gpkg", "-o", tmp_path / "map.qgz")
+    done = call(*given, tmp_path / "false.tif")
+    assert done.exit_code == 2 and "false.tif" in done.output
+
+
+def write_scene(path: Path, transform: Affine) -> Path:
+    pixels = np.full((3, 60, 50), 90, "uint8")
+    profile = {"count": 3, "height": 60, "width": 50, "dtype": "uint8", "crs": "EPSG:32721"}
+    with rasterio.open(path, "w", driver="GTiff", transform=transform, **profile) as file:
+        file.write(pixels)
+    return path
 
 
 def test_map_writes_project_page_and_item_with_their_companions(tmp_path: Path) -> None:

@@ -15,7 +15,13 @@ __all__ = ["command"]
 @click.command(name="serve")
 @click.argument("map_file", metavar="MAP", type=click.Path(path_type=Path))
 @page_options
-@click.option("--port", default=8765, show_default=True, help="On 127.0.0.1; 0: any free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8765,
+    show_default=True,
+    help="On 127.0.0.1; 0: any free one.",
+)
 @click.option("--open", "show", is_flag=True, help="Open the browser.")
 def command(map_file: Path, port: int, show: bool, **options: Any) -> None:
     r"""Show MAP in the browser, its tiles made when they are looked at. Ctrl-C ends it.

@@ -30,12 +30,19 @@ def page_from(map_file: Path, options: dict[str, Any]) -> Page:
     """The page of a map; raises InputError."""
     from geoseg.errors import InputError
     from geoseg.export.facts import legend_of, read_facts
+    from geoseg.export.target import RASTERS
     from geoseg.export.web import Page, read_polygons
     from geoseg.legend import Legend
 
     numbers = [part.strip() for part in options["bands"].split(",")]
     if len(numbers) != 3 or not all(n.isdecimal() and int(n) > 0 for n in numbers):
         raise InputError(f"--bands {options['bands']!r}: give three numbers from 1: 3,2,1")
+    if options["scene"] is not None:
+        _check_scene(options["scene"])
+    if map_file.suffix.lower() in RASTERS:
+        raise InputError(
+            f"{map_file}: a raster, the page shows polygons: make them with 'geoseg polygonize'"
+        )
     facts = {} if map_file.suffix == ".zarr" else read_facts(map_file)
     if map_file.suffix == ".zarr":
         from geoseg.engine.segmentmap import SegmentMap
@@ -56,6 +63,18 @@ def page_from(map_file: Path, options: dict[str, Any]) -> Page:
         bands=(red, green, blue),
         report={name: value for name, value in facts.items() if name != "legend"},
     )
+
+
+def _check_scene(path: Path) -> None:
+    """Raises InputError for what is no local image; a VRT is one if it is called so."""
+    from geoseg.errors import InputError, SceneError
+    from geoseg.scene.formats import Access, find_source
+
+    try:
+        find_source(path, Access(vrt=path.suffix.lower() == ".vrt"))
+    except SceneError as error:
+        reason = str(error).partition(": pass --allow")[0]
+        raise InputError(f"--scene {reason}") from error
 
 
 @click.command(name="view")

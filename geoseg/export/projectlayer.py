@@ -58,7 +58,8 @@ def role_of(path: Path) -> Role:
     if path.suffix.lower() not in RASTERS:
         return "polygons"
     try:
-        with rasterio.open(path) as file:
+        # only as what it is called: a VRT in disguise may read any file, and the network
+        with rasterio.open(path, driver="GTiff") as file:
             kind = file.descriptions[0] if file.count == 1 else None
             layer = file.tags().get("layer")
     except rasterio.errors.RasterioIOError as error:

@@ -79,6 +79,11 @@ def pieces_of(page: Page) -> Pieces:
     grid = grid_of(page.scene, frame)
     if grid.crs_wkt and frame.crs is not None:
         frame = frame.to_crs(grid.crs_wkt)
+    if page.scene is not None and len(frame) and not _meet(grid, frame):
+        raise InputError(
+            f"{page.scene}: the map lies elsewhere (its box, in the scene's CRS, is "
+            f"{', '.join(f'{v:.8g}' for v in frame.total_bounds)}): give the scene it was made from"
+        )
     bands = page.bands
     if page.scene is not None:
         import rasterio
@@ -86,6 +91,15 @@ def pieces_of(page: Page) -> Pieces:
         with rasterio.open(page.scene) as file:
             bands = tuple(min(band, file.count) for band in page.bands)  # type: ignore[assignment]
     return Pieces(frame, grid, page.scene, bands)
+
+
+def _meet(grid: Grid, frame: Any) -> bool:
+    """Whether the box of the polygons touches the grid."""
+    xmin, ymin, xmax, ymax = frame.total_bounds
+    corners = [~grid.transform @ (x, y) for x in (xmin, xmax) for y in (ymin, ymax)]
+    cols, rows = zip(*corners, strict=True)
+    height, width = grid.shape
+    return bool(min(cols) < width and max(cols) > 0 and min(rows) < height and max(rows) > 0)
 
 
 def write_page(page: Page, path: str | os.PathLike[str], *, overwrite: bool = False) -> int:
