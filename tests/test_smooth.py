@@ -186,6 +186,8 @@ def test_smoothed_then_simplified(labels: Labels, tolerance: float) -> None:
     assert shapely.is_valid(both).all()
     assert shapely.coverage_is_valid(both)
     assert len(both) == len(plain)
+    if not np.ma.isMaskedArray(labels):
+        assert shapely.area(both).sum() == pytest.approx(labels.size)
     for one, other in zip(both, plain, strict=True):
         assert shapely.hausdorff_distance(one.boundary, other.boundary, 0.2) <= tolerance + 0.5
 
