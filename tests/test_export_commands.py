@@ -20,6 +20,7 @@ from test_export_stac import check_extensions
 from test_export_vector import FORMATS, HOSTILE, LEGEND, names_in, polygons
 
 from geoseg.cli import geoseg
+from geoseg.export.columns import area_text
 from geoseg.export.facts import legend_of, read_facts
 from geoseg.export.raster import write_raster
 from geoseg.export.vector import write_vector
@@ -36,6 +37,17 @@ def test_files_carry_their_legend_and_provenance(tmp_path: Path, suffix: str) ->
     assert legend_of(path) == LEGEND
     assert read_facts(path)["model"] == HOSTILE
     assert names_in(tmp_path) == {path.name}
+
+
+@pytest.mark.parametrize(
+    ("area_m2", "text"),
+    [
+        *[(7_085_000, "708.5 ha"), (12_345.6, "1.23 ha"), (1000, "0.10 ha"), (264.4, "264 m²")],
+        *[(3.14159, "3.1 m²"), (0.0213, "0.021 m²"), (0, "0.000 m²")],
+    ],
+)
+def test_areas_of_a_plant_and_of_a_district_can_be_read(area_m2: float, text: str) -> None:
+    assert area_text(area_m2) == text
 
 
 def test_rasters_carry_theirs(tmp_path: Path) -> None:

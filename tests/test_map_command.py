@@ -257,6 +257,16 @@ def test_a_local_crs_has_areas_and_a_page_but_no_place_on_the_earth(blobs, tmp_p
     assert '"metres": 10.0' in (tmp_path / "b.html").read_text()
 
 
+def test_a_page_of_a_map_in_pixels_counts_pixels(blobs, tmp_path: Path) -> None:
+    path = write_tif(tmp_path / "nowhere.tif", blobs, crs=None)
+    done = call("map", path, "-m", MODEL, "-o", tmp_path / "a.html")
+    assert done.exit_code == 0, done.output
+    text = (tmp_path / "a.html").read_text()
+    facts = json.loads(text.partition('id="facts">')[2].partition("</script>")[0])
+    assert sum(entry["area"] for entry in facts["legend"]) == blobs[0].size
+    assert facts["metres"] == 0
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission(scene: Path, tmp_path: Path) -> None:
     tmp_path.chmod(0o500)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from geoseg.export.columns import area_text
 from geoseg.legend import NODATA_CATEGORY
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ def _classes(report: RunReport) -> list[str]:
     lines = []
     for key, count in sorted(counts.items(), key=lambda item: -item[1]):
         area = report.area_m2.get(key)
-        hectares = f"{area / 1e4:12,.2f} ha" if area else f"{count:12,} px"
-        lines.append(f"  {names.get(key, key):{width}} {hectares} {100 * count / total:6.2f} %")
+        amount = area_text(area) if area else f"{count:,} px"
+        lines.append(f"  {names.get(key, key):{width}} {amount:>15} {100 * count / total:6.2f} %")
     if report.counts.get(NODATA_CATEGORY):
         missing = report.counts[NODATA_CATEGORY]
         lines.append(f"  {'nodata':{width}} {missing:12,} px")

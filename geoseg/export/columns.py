@@ -16,6 +16,7 @@ from geoseg.legend import Legend
 
 __all__ = [
     "POLYGONS",
+    "area_text",
     "described",
     "plain_type",
     "provenance_json",
@@ -66,6 +67,13 @@ POLYGONS = pa.schema(
 def alias_of(name: str) -> str:
     """Words for a column that geoseg knows; its name otherwise."""
     return _WORDS[name].alias if name in _WORDS else name
+
+
+def area_text(area_m2: float) -> str:
+    """An area as people say it: hectares, and square metres where that would be 0.0 ha."""
+    if area_m2 >= 1000:
+        return f"{area_m2 / 1e4:,.{1 if area_m2 >= 1e5 else 2}f} ha"
+    return f"{area_m2:,.{0 if area_m2 >= 100 else 1 if area_m2 >= 1 else 3}f} m²"
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:

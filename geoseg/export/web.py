@@ -73,9 +73,15 @@ def read_polygons(path: str | os.PathLike[str]) -> Any:
         raise InputError(f"{path}: can't be read as polygons: {error}") from error
 
 
+def _measured(frame: Any) -> Any:
+    """Without areas and perimeters where they are unknown: a map in pixels has none."""
+    unknown = [c for c in ("area_m2", "perimeter_m") if c in frame and not frame[c].notna().any()]
+    return frame.drop(columns=unknown) if len(frame) else frame
+
+
 def pieces_of(page: Page) -> Pieces:
     """The pieces of the page, on the scene's grid; polygons are brought to its CRS."""
-    frame = page.polygons
+    frame = _measured(page.polygons)
     grid = grid_of(page.scene, frame)
     if grid.crs_wkt and frame.crs is not None:
         frame = frame.to_crs(grid.crs_wkt)
@@ -197,7 +203,7 @@ def _hash(text: str) -> str:
 
 
 def _facts(page: Page, grid: Grid, finest: int, served: bool) -> dict[str, Any]:
-    frame = page.polygons
+    frame = _measured(page.polygons)
     amounts: dict[int, float] = {}
     if "category_id" in frame:
         measure = next((c for c in ("area_m2", "pixels") if c in frame), None)

@@ -11,8 +11,15 @@ const names = new Map(data.legend.map((c) => [c.id, c.name]));
 const number = (value, digits) =>
   value.toLocaleString("en", { maximumFractionDigits: digits, minimumFractionDigits: 0 });
 
+// hectares, and square metres where that would be 0.0 ha
+const ground = (m2) =>
+  m2 >= 1000
+    ? `${number(m2 / 1e4, m2 >= 1e5 ? 1 : 2)} ha`
+    : `${number(m2, m2 >= 100 ? 0 : m2 >= 1 ? 1 : 3)} m²`;
+
 let scaled = 0;
 function scaleBar() {
+  by("scale").hidden = !data.metres;
   if (!data.metres || scaled === view.k) return;
   scaled = view.k;
   const node = by("scale");
@@ -36,7 +43,7 @@ function buildLegend() {
     const name = make("bdi", c.name, label);
     name.className = "name";
     const share = number((100 * c.area) / total, 1);
-    const text = data.metres ? `${number(c.area / 1e4, 1)} ha · ${share} %` : `${share} %`;
+    const text = data.metres ? `${ground(c.area)} · ${share} %` : `${share} %`;
     make("span", text, label).className = "amount";
     const bar = make("span", undefined, label);
     bar.className = "bar";
@@ -89,7 +96,7 @@ function buildLargest() {
     const button = make("button", undefined, make("li", undefined, list));
     button.type = "button";
     make("bdi", name(row), button);
-    const amount = table.area_m2 ? `${number(size[row] / 1e4, 2)} ha` : `${number(size[row] || 0)} px`;
+    const amount = table.area_m2 ? ground(size[row]) : `${number(size[row] || 0)} px`;
     make("span", amount, button).className = "amount";
     button.addEventListener("click", () => {
       fit(table.box.slice(row * 4, row * 4 + 4));
