@@ -6,6 +6,7 @@ import traceback
 from importlib import import_module
 
 import click
+from click.shell_completion import CompletionItem
 
 from geoseg import __version__
 from geoseg.errors import GeosegError
@@ -58,6 +59,7 @@ class _Verbs(click.Group):
         command: click.Command = module.command
         command.name = cmd_name
         _keep_examples(command)
+        _offer_files(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -83,6 +85,25 @@ def _keep_examples(command: click.Command) -> None:
     inner = command.commands.values() if isinstance(command, click.Group) else ()
     for one in inner:
         _keep_examples(one)
+
+
+class _Text(click.types.StringParamType):
+    """Text, where the shell offers files; with click's own it would offer nothing at all."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """See click: an item of this type makes the shell look for files itself."""
+        return [CompletionItem(incomplete, type="file")]
+
+
+def _offer_files(command: click.Command) -> None:
+    """Scenes, outputs and models are typed as text: let Tab find them."""
+    for parameter in command.params:
+        if parameter.type is click.STRING:
+            parameter.type = _Text()
+    for one in command.commands.values() if isinstance(command, click.Group) else ():
+        _offer_files(one)
 
 
 @click.group(name="geoseg", cls=_Verbs)

@@ -62,6 +62,12 @@ def test_shells_complete_verbs_and_options(shell: str) -> None:
     assert "--min-area" in run(BIN / "geoseg", _GEOSEG_COMPLETE=f"{shell}_complete", **words)
 
 
+@pytest.mark.parametrize("words", ["map sce", "map -o sce", "info sce", "polygonize sce"])
+def test_tab_finds_files(words: str) -> None:
+    place = {"COMP_WORDS": f"geoseg {words}", "COMP_CWORD": str(len(words.split()))}
+    assert run(BIN / "geoseg", _GEOSEG_COMPLETE="bash_complete", **place) == "file,sce\n"
+
+
 def test_the_bash_script_completes_in_bash() -> None:
     code = (
         'eval "$(_GEOSEG_COMPLETE=bash_source geoseg)"; COMP_WORDS=(geoseg polyg); COMP_CWORD=1; '
