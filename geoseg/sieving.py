@@ -16,7 +16,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from affine import Affine
@@ -81,7 +81,7 @@ class Sieving:
         if self.fill_holes_m2 > 0:
             steps.append(SieveJoin(least(self.fill_holes_m2), "enclosing"))
         if self.min_area_m2 > 0:
-            to = "nodata" if self.drop_small else "neighbour"
+            to: Literal["nodata", "neighbour"] = "nodata" if self.drop_small else "neighbour"
             steps.append(SieveJoin(least(self.min_area_m2), to))
         return tuple(steps)
 

@@ -11,6 +11,7 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from affine import Affine
 from click.testing import CliRunner
 from hypothesis import given, settings
@@ -31,6 +32,7 @@ from geoseg.vectorize.strips import ArraySource
 
 CROSS = ndimage.generate_binary_structure(2, 1)
 NORTH_UP = Affine(10, 0, 500000, 0, -10, 5000000)
+DEMO = Path(geoseg.__file__).parent / "data" / "demo"
 DTYPES = ["bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"]
 
 
@@ -241,6 +243,28 @@ def test_the_command_line_sieves_before_it_vectorizes(tmp_path: Path) -> None:
     got = gpd.read_parquet(out)
     left = sieve(segments(labels, labels != 9), 30, "nodata")["category_id"] != 255
     assert got.pixels.sum() == left.sum() < (labels != 9).sum()
+
+
+def test_real_land_cover(tmp_path: Path) -> None:
+    """Java, labelled by experts: merged in square metres and smoothed, a coverage of what is known."""
+    source, out = str(DEMO / "java_west_label.tif"), tmp_path / "out.gpkg"
+    with rasterio.open(source) as file:
+        labels, nodata = file.read(1), file.nodata
+        size = pixel_area(file.transform, file.crs.to_wkt(), labels.shape)
+    options = ("--min-area", "20000", "--fill-holes", "5000", "--smooth")
+    result = run(source, "-o", str(out), *options)
+    assert result.exit_code == 0, result.output
+    arrays = segments(labels, labels != nodata)
+    arrays = sieve(arrays, int(np.ceil(5000 / size)), "enclosing")
+    merged = sieve(arrays, int(np.ceil(20000 / size)))["category_id"]
+    frame = gpd.read_file(out)
+    got = np.bincount(frame.value, frame.pixels, minlength=256)
+    assert (
+        got.tolist()
+        == (np.bincount(merged.ravel(), minlength=256) * (np.arange(256) < 255)).tolist()
+    )
+    assert len(frame) < len(polygonize(source)) / 1.2
+    assert shapely.coverage_is_valid(frame.geometry.apply(lambda g: g.geoms[0]).to_numpy())
 
 
 def test_areas_are_those_of_the_ground_in_degrees(tmp_path: Path) -> None:
