@@ -21,6 +21,7 @@ from oracle import (
     strips,
     window_of,
 )
+from scipy import ndimage
 
 from geoseg.assess.instances import Quality, match_segments
 from geoseg.assess.overlap import BACKGROUND, OverlapTable, segment_key
@@ -68,6 +69,41 @@ def test_without_noise_every_object_comes_back(name, tile, halo, pieces):
     found = stitch(truth, TileGrid(truth.shape, tile, halo), 2, pieces=pieces)["instance_id"]
     assert quality(truth, found).pq == 1.0
     assert_same_partition(truth, found)
+
+
+@pytest.mark.parametrize(("outer", "inner"), [(20, 4), (12, 5), (10, 10), (30, 1)])
+@pytest.mark.parametrize("halo", [8, 16])
+@pytest.mark.parametrize("turned", [False, True])
+def test_an_object_that_winds_over_a_seam_is_one(outer, inner, halo, turned):
+    """Three crossings; each tile sees two of them as one piece, but not the same two."""
+    truth = np.zeros((2 * outer + inner + 24, 128), np.int32)
+    upper, middle, lower = 6, 12 + outer, 18 + outer + inner
+    for row, height in ((upper, outer), (middle, inner), (lower, outer)):
+        truth[row : row + height, 44:84] = 1
+    truth[upper : middle + inner, 84:90] = 1
+    truth[middle : lower + outer, 38:44] = 1
+    truth = truth.T if turned else truth
+    for tile in (64, 32):
+        tiles = TileGrid(truth.shape, tile + 2 * halo, halo)
+        assert_same_partition(truth, stitch(truth, tiles, 1, pieces=True)["instance_id"])
+
+
+@st.composite
+def winding(draw):
+    """Few objects of smooth random shape that wind through each other."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    shape = draw(st.tuples(st.integers(40, 150), st.integers(40, 150)))
+    smooth = ndimage.gaussian_filter(rng.normal(size=shape), draw(st.integers(1, 5)))
+    truth = connected(np.digitize(smooth, np.quantile(smooth, [0.25, 0.5, 0.75])))
+    halo = draw(st.integers(8, 16))
+    return truth, TileGrid(shape, 2 * halo + draw(st.integers(25, 60)), halo)
+
+
+@settings(max_examples=40, deadline=None)
+@given(winding())
+def test_winding_objects_come_back(scene):
+    truth, tiles = scene
+    assert_same_partition(truth, stitch(truth, tiles, 2, pieces=True)["instance_id"])
 
 
 @st.composite

@@ -3,8 +3,9 @@
 Two tiles that touch, also at a corner, both saw the pixels where their read windows
 intersect. A fragment of one and a fragment of the other are the same object when they
 overlap there: by at least ``threshold`` of the smaller (or of their union), and where the
-two cores meet or broadly. Links are transitive. Contact alone never links: it would fuse
-neighbouring parcels. What a tile missed takes the things of its neighbours (``extend``).
+two cores meet or broadly; or when a connected piece of one and a connected piece of the other
+do so by ``threshold`` of their union. Links are transitive. Contact alone never links: it would
+fuse neighbouring parcels. What a tile missed takes the things of its neighbours (``extend``).
 
 Each pair of tiles is compared alone and in whole numbers, inside a block as across blocks
 (from strips in the frames), so the result does not depend on the blocks.
@@ -24,7 +25,7 @@ from geoseg.legend import NODATA_CATEGORY
 from geoseg.models.segmenter import Arrays, InstanceTile, TileResult
 from geoseg.stitch.extend import chosen, near_edge, reach_of, reached, usable, valid_bands
 from geoseg.stitch.objects import NO_SCORE, based, groups, object_rows, tables
-from geoseg.stitch.overlap import overlaps, seam
+from geoseg.stitch.overlap import Overlaps, overlaps, pieces, seam
 from geoseg.stitch.strips import NEXT, cut, holds, later, lies_below, outer, strips
 
 __all__ = ["OverlapJoin"]
@@ -155,16 +156,36 @@ class OverlapJoin:
         tile, other = first.tile, second.tile
         both = tile.read & other.read
         zone = seam(tile, other, self.seam_px) if self.seam_px else both
-        table = overlaps(first.own, second.own, (zone & both).relative_to(both))
-        linked = (table.a > 0) & (table.b > 0)
-        linked &= (table.zone > 0) | (table.square >= self.broad_px)
-        linked &= table.share(self.criterion) >= self.threshold
+        zone = (zone & both).relative_to(both)
+        table = overlaps(first.own, second.own, zone)
+        near = self._near(table)
+        linked = near & (table.share(self.criterion) >= self.threshold)
         pairs = np.stack([table.a[linked], table.b[linked]], 1)
+        if (near & ~linked).any():
+            pairs = np.unique(np.concatenate([pairs, self._by_pieces(first, second, zone)]), axis=0)
         return (
             pairs,
             reached(tile, first.own, other, second.own, _alone(table.b, pairs[:, 1], second)),
             reached(other, second.own, tile, first.own, _alone(table.a, pairs[:, 0], first)),
         )
+
+    def _near(self, table: Overlaps) -> NDArray[np.bool_]:
+        """Overlaps of two things that say something."""
+        things = (table.a > 0) & (table.b > 0)
+        near: NDArray[np.bool_] = things & ((table.zone > 0) | (table.square >= self.broad_px))
+        return near
+
+    def _by_pieces(self, first: _Seen, second: _Seen, zone: Window) -> Pairs:
+        """Pairs of fragments that agree in one of their connected pieces, by its union.
+
+        A winding object comes into the intersection several times. Which of these pieces
+        are one fragment, each tile tells by what it alone saw.
+        """
+        own, label = pieces(first.own)
+        theirs, other = pieces(second.own)
+        table = overlaps(own, theirs, zone)
+        same = self._near(table) & (table.share("iou") >= self.threshold)
+        return np.stack([label[table.a[same]], other[table.b[same]]], 1)
 
     def _across(
         self, grid: BlockGrid, held: tuple[Block, int, Arrays], own: tuple[Block, int, Arrays]
