@@ -106,6 +106,49 @@ def test_polygons_and_compressed_runs_are_read(tmp_path):
         assert legend.by_id(3).isthing
 
 
+def document(**changed):
+    image = {"id": 1, "height": 6, "width": 7, "file_name": "a.png"}
+    annotation = {"id": 1, "image_id": 1, "category_id": 3, "segmentation": [[0, 0, 6, 0, 6, 6]]}
+    rows = {key: changed.pop(key) for key in list(changed) if key in ("height", "width")}
+    return {
+        "images": [image | rows],
+        "annotations": [annotation | changed],
+        "categories": [{"id": 3, "name": "x"}],
+    }
+
+
+def test_a_triangle_is_a_polygon(tmp_path):
+    (tmp_path / "x.json").write_text(json.dumps(document()))
+    (image,) = read_coco(tmp_path / "x.json")[1]
+    rows, cols = np.mgrid[:6, :7]
+    off = rows != cols  # centres on the third side are no matter
+    np.testing.assert_array_equal((image.category_id == 3)[off], ((cols < 6) & (rows < cols))[off])
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"segmentation": None}, "NoneType"),
+        ({"segmentation": [[0, 0, 6, 0, 6, 6, 1]]}, "reshape"),
+        ({"segmentation": {"size": [6, 7], "counts": [3, 4]}}, "reshape"),
+        ({"segmentation": {"size": [6, 7], "counts": "o"}}, "index"),
+        ({"category_id": 9}, "category_id 9 is none of"),
+        ({"category_id": 300}, "300"),
+        ({"score": 7.0}, "score 7.0"),
+        ({"score": "high"}, "high"),
+        ({"height": -6}, "negative"),
+        ({"height": None}, "NoneType"),
+        ({"segments_info": [], "file_name": "../x/a.png"}, "a name is wanted"),
+        ({"segments_info": [{"id": 1}], "file_name": "a.png"}, "a.png"),
+    ],
+)
+def test_what_is_odd_in_a_file_is_one_line(tmp_path, changed, says):
+    (tmp_path / "x.json").write_text(json.dumps(document(**changed)))
+    with pytest.raises(InputError, match=says) as error:
+        list(read_coco(tmp_path / "x.json")[1])
+    assert "x.json" in str(error.value) or "a.png" in str(error.value)
+
+
 def test_what_is_not_coco_is_refused(tmp_path):
     (tmp_path / "x.json").write_text('{"type": "FeatureCollection"}')
     with pytest.raises(InputError, match=r"x\.json: not a COCO file"):

@@ -19,11 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import InputError
+from geoseg.labels.runlengths import mask_of, run_lengths
 from geoseg.legend import NODATA_CATEGORY, Category, Legend
 
 __all__ = ["LabelImage", "read_coco", "write_coco_instances", "write_coco_panoptic"]
 
 NO_SCORE = 255
+_ODD = (ValueError, KeyError, TypeError, IndexError, OverflowError, AttributeError)
+"""What comes of JSON that is not as the format has it."""
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999")
 
 
@@ -51,7 +54,7 @@ def write_coco_instances(path: Path, images: Sequence[LabelImage], legend: Legen
         for segment in _segments(image):
             if not legend.by_id(segment["category_id"]).isthing:
                 continue
-            counts = _run_lengths(segment.pop("pixels"), image.category_id.size)
+            counts = run_lengths(segment.pop("pixels"), image.category_id.size)
             size = list(image.category_id.shape)
             segment["segmentation"] = {"size": size, "counts": counts}
             annotations.append({"id": len(annotations) + 1, "image_id": number} | segment)
@@ -90,20 +93,35 @@ def read_coco(path: Path) -> tuple[Legend, Iterator[LabelImage]]:
         document = json.loads(path.read_text())
         legend = _read_legend(document["categories"])
         annotations, images = document["annotations"], document["images"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        by_image: dict[int, list[dict[str, Any]]] = {}
+        for annotation in annotations:
+            by_image.setdefault(annotation["image_id"], []).append(annotation)
+        panoptic = any("segments_info" in annotation for annotation in annotations)
+    except (OSError, *_ODD) as error:
         raise InputError(f"{path}: not a COCO file: {error!r}") from error
-    by_image: dict[int, list[dict[str, Any]]] = {}
-    for annotation in annotations:
-        by_image.setdefault(annotation["image_id"], []).append(annotation)
-    panoptic = any("segments_info" in annotation for annotation in annotations)
 
     def read() -> Iterator[LabelImage]:
         for image in images:
-            own = by_image.get(image["id"], [])
-            painted = _painted_png(path, own[0]) if panoptic and own else _painted(image, own)
-            yield _label_image(image, *painted)
+            try:
+                own = by_image.get(image["id"], [])
+                png = panoptic and own
+                painted = _painted_png(path, own[0]) if png else _painted(image, own)
+                made = _label_image(image, *painted)
+                _check_categories(made.category_id, legend)
+            except _ODD as error:
+                raise InputError(
+                    f"{path}: not as COCO has it: {error!r}, in {str(image)[:80]}"
+                ) from error
+            yield made
 
     return legend, read()
+
+
+def _check_categories(category_id: NDArray[np.uint8], legend: Legend) -> None:
+    known = [category.id for category in legend]
+    unknown = np.setdiff1d(category_id, [*known, NODATA_CATEGORY])
+    if unknown.size:
+        raise ValueError(f"category_id {unknown[0]} is none of the categories, {known}")
 
 
 def _document(images: Sequence[LabelImage], legend: Legend) -> dict[str, Any]:
@@ -159,15 +177,6 @@ def _score(image: LabelImage, pixels: NDArray[np.int64]) -> dict[str, float]:
     return {"score": (2 * int(levels.sum()) + len(levels)) // (2 * len(levels)) / 254}
 
 
-def _run_lengths(pixels: NDArray[np.int64], size: int) -> list[int]:
-    """Lengths of runs of 0 and 1 in turn, 0 first, down the columns."""
-    gaps = np.flatnonzero(np.diff(pixels) != 1)
-    starts = pixels[np.concatenate([[0], gaps + 1])]
-    ends = pixels[np.concatenate([gaps, [len(pixels) - 1]])] + 1
-    edges = np.stack([starts, ends], 1).ravel()
-    return [int(n) for n in np.diff(np.concatenate([[0], edges, [size]]))]
-
-
 def _painted(
     image: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint32], NDArray[np.uint8]]:
@@ -175,7 +184,7 @@ def _painted(
     category = np.full(shape, NODATA_CATEGORY, np.uint8)
     instance, score = np.zeros(shape, np.uint32), np.full(shape, NO_SCORE, np.uint8)
     for number, annotation in enumerate(annotations, 1):
-        mask = _mask(annotation["segmentation"], shape)
+        mask = mask_of(annotation["segmentation"], shape)
         category[mask] = annotation["category_id"]
         instance[mask] = annotation.get("geoseg", {}).get("instance_id", number)
         score[mask] = _level(annotation)
@@ -185,7 +194,10 @@ def _painted(
 def _painted_png(
     path: Path, annotation: Mapping[str, Any]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint32], NDArray[np.uint8]]:
-    ids = _read_png(path.with_suffix("") / annotation["file_name"])
+    name = str(annotation["file_name"])
+    if Path(name).name != name:
+        raise ValueError(f"file_name {name!r}: a name is wanted, of a PNG in the folder beside")
+    ids = _read_png(path.with_suffix("") / name)
     segments = annotation["segments_info"]
     keys = np.array([s["id"] for s in segments], np.int64)
     order = np.argsort(keys)
@@ -218,42 +230,11 @@ def _label_image(
 
 def _level(annotation: Mapping[str, Any]) -> int:
     score = annotation.get("score")
-    return NO_SCORE if score is None else int(np.floor(float(score) * 254 + 0.5))
-
-
-def _mask(segmentation: Any, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Polygons, run lengths or compressed run lengths as a mask (row, col)."""
-    if isinstance(segmentation, list):
-        from rasterio.features import rasterize
-
-        rings = [np.reshape(ring, (-1, 2)) for ring in segmentation if len(ring) >= 6]
-        shapes = [{"type": "Polygon", "coordinates": [ring.tolist()]} for ring in rings]
-        if not shapes:
-            return np.zeros(shape, bool)
-        return rasterize(shapes, shape).astype(bool)
-    counts = segmentation["counts"]
-    runs = _decoded(counts) if isinstance(counts, str) else list(counts)
-    values = np.arange(len(runs)) % 2 == 1
-    flat = np.repeat(values, runs)
-    return flat.reshape(shape[::-1]).T
-
-
-def _decoded(text: str) -> list[int]:
-    """COCO's compressed run lengths: five bits a character, runs as steps from two before."""
-    runs: list[int] = []
-    at = 0
-    while at < len(text):
-        value, shift, more = 0, 0, True
-        while more:
-            bits = ord(text[at]) - 48
-            value |= (bits & 31) << shift
-            shift += 5
-            more = bool(bits & 32)
-            if not more and bits & 16:
-                value -= 1 << shift
-            at += 1
-        runs.append(value + runs[-2] if len(runs) > 2 else value)
-    return runs
+    if score is None:
+        return NO_SCORE
+    if not 0 <= float(score) <= 1:
+        raise ValueError(f"score {score}: from 0 to 1 is wanted")
+    return int(np.floor(float(score) * 254 + 0.5))
 
 
 def _read_legend(rows: Sequence[Mapping[str, Any]]) -> Legend:
