@@ -280,6 +280,13 @@ def test_the_command_line_and_maps(tmp_path: Path) -> None:
     kept = SegmentMap.from_arrays(labels, GeoBox((60, 80), where, "EPSG:32631"), legend)
     frame = to_polygons(kept, smooth=True).geometry.apply(lambda g: g.geoms[0])
     assert normalized(frame.to_numpy()) == normalized(wanted)
+    asked = ["map", source, "-m", "otsu:b1", "-o", str(tmp_path / "map.parquet")]
+    result = CliRunner().invoke(cli, [*asked, "--smooth", "--quiet"])
+    assert result.exit_code == 0, result.output
+    made = gpd.read_parquet(tmp_path / "map.parquet").geometry
+    corners = shapely.get_coordinates(made.to_numpy()) % 10
+    assert shapely.coverage_is_valid(made.apply(lambda g: g.geoms[0]).to_numpy())
+    assert (corners == 5).any()
 
 
 @pytest.mark.parametrize("other", [{"square_m": 2.0}, {"max_vertices": 100}])
