@@ -17,8 +17,10 @@ from rasterio.features import shapes
 from geoseg.assess.evaluation import Evaluation, Labels
 from geoseg.cli import geoseg
 from geoseg.engine.segmentmap import SegmentMap
+from geoseg.errors import InputError
 from geoseg.grid import Window
 from geoseg.labels.coco import LabelImage, write_coco_instances, write_coco_panoptic
+from geoseg.labels.sources import open_labels
 from geoseg.legend import Category, Legend
 
 TRANSFORM = Affine(2, 0, 5e5, 0, -2, 5e6)
@@ -114,6 +116,22 @@ def test_categories_of_rasters(tmp_path):
     assert report["pixels"] == 3
     assert report["semantic"]["accuracy"] == pytest.approx(2 / 3, abs=1e-6)
     assert "objects" not in report
+
+
+def test_instances_are_the_one_thing_of_the_legend(tmp_path, truth):
+    """What a raster of instances is called, the other side's legend says."""
+    soil = Category(0, "soil", "#885500")
+    things = [Category(k, name, "#00ff00", isthing=True) for k, name in ((3, "field"), (5, "wood"))]
+    ids = write_tif(tmp_path / "ids.tif", truth)
+    category = open_labels(ids, None, Legend((soil, things[0]))).read(Window(0, 0, 120, 90))[0]
+    assert set(np.unique(category)) == {3, 255}
+    for legend in (Legend((soil,)), Legend((soil, *things))):
+        with pytest.raises(InputError, match="one thing"):
+            open_labels(ids, None, legend)
+    classes = write_tif(tmp_path / "classes.tif", (truth > 0).astype(np.uint8))
+    result = CliRunner().invoke(geoseg, ["evaluate", str(classes), str(ids)])
+    assert result.exit_code == 2
+    assert "holds instances" in result.output
 
 
 def test_other_grids_and_files_are_refused(tmp_path, truth):

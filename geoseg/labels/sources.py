@@ -66,12 +66,12 @@ class ArrayLabels:
 @dataclass(frozen=True)
 class RasterLabels:
     """One band: 8 bits are categories (nodata and 255: none), more are instances (0: none)
-    of one category, "object".
+    of ``category``; None: it holds categories.
     """
 
     path: Path
     shape: tuple[int, int]
-    instances: bool
+    category: int | None
     legend: Legend
 
     def read(self, window: Window) -> Pair:
@@ -83,9 +83,9 @@ class RasterLabels:
         with rasterio.open(self.path, driver="GTiff") as file:
             values = file.read(1, window=part)
             known = file.read_masks(1, window=part) > 0
-        if self.instances:
+        if self.category is not None:
             inside = known & (values > 0)
-            category = np.where(inside, np.uint8(0), np.uint8(NODATA_CATEGORY))
+            category = np.where(inside, np.uint8(self.category), np.uint8(NODATA_CATEGORY))
             return category, np.where(inside, values, 0)
         category = np.where(known, values, NODATA_CATEGORY).astype(np.uint8)
         return category, np.zeros(window.shape, np.uint32)
@@ -155,7 +155,19 @@ def _open_raster(path: Path, legend: Legend | None) -> RasterLabels:
     instances = dtype.itemsize > 1
     if legend is None:
         legend = _plain_legend(instances)
-    return RasterLabels(path, (shape[0], shape[1]), instances, legend)
+    category = _only_thing(path, legend) if instances else None
+    return RasterLabels(path, (shape[0], shape[1]), category, legend)
+
+
+def _only_thing(path: Path, legend: Legend) -> int:
+    things = [category for category in legend if category.isthing]
+    if len(things) != 1:
+        named = ", ".join(category.name for category in things) or "none"
+        raise InputError(
+            f"{path}: holds instances (more than 8 bits) of one category, the other side's things "
+            f"are {named}: give categories in 8 bits, or a --legend with one thing"
+        )
+    return things[0].id
 
 
 def _plain_legend(instances: bool) -> Legend:
