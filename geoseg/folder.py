@@ -18,6 +18,7 @@ from geoseg.engine.hold import check_same_job
 from geoseg.engine.store import JobStore
 from geoseg.errors import GeosegError, InputError
 from geoseg.export.target import check_output
+from geoseg.outputs import check_report, write_report
 from geoseg.pipeline import map_scene
 from geoseg.requests import MapRequest, RunOptions
 from geoseg.scene.formats import image_files
@@ -146,11 +147,15 @@ def map_folder(
                 f"maps/{PLACE}{Path(output).suffix}"
             )
         check_output(output)
+    if request.report:
+        # a folder that is mapped again renews its table
+        check_report(request.report, [], overwrite=True)
     scenes = find_scenes(places)
     record = _Record.begin(model, request, options, how or {})
     rows: list[Row] = []
     for path in scenes:
-        named = replace(request, outputs=tuple(_named(name, path) for name in request.outputs))
+        names = tuple(_named(name, path) for name in request.outputs)
+        named = replace(request, outputs=names, report=None)  # one report, of all
         row = record.kept(path, named.outputs)
         if row is None:
             record.forget_unfinished(path, named.outputs)
@@ -162,6 +167,8 @@ def map_folder(
     report = FolderReport(tuple(rows))
     if not report.failed:
         record.remove()
+    if request.report:
+        write_report(report.to_dict(), request.report)
     return report
 
 

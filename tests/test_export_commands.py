@@ -108,6 +108,7 @@ def test_a_page_takes_polygons_and_the_scene_they_lie_on(tmp_path: Path) -> None
     assert call("serve", tmp_path / "map.gpkg", "--port", "99999").exit_code == 2
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")  # a flat scene has no contrast to stretch
 def test_a_vrt_in_disguise_is_not_followed(tmp_path: Path) -> None:
     write_vector(polygons(), tmp_path / "map.gpkg", legend=LEGEND)
     scene = write_scene(tmp_path / "scene.tif", Affine(10, 0, 4e5, 0, -10, 7e6))

@@ -44,21 +44,15 @@ def map_many(
     options: Mapping[str, Any],
 ) -> None:
     """Map each, print the table (or JSON), and leave with an exit code where one failed."""
-    from dataclasses import replace
-
     from geoseg.commands.map import interruptible
     from geoseg.commands.options import open_scene_as
     from geoseg.commands.progress import progress_for
     from geoseg.folder import map_folder
     from geoseg.models.catalogue import load_model, parse_parameters
-    from geoseg.outputs import check_report, write_report
 
     alone = [name for name in _ALONE if options.get(name)]
     if alone:
         raise InputError(f"--{alone[0]} is for one scene, not for a folder: map that one alone")
-    if request.report:
-        # a folder that is mapped again renews its table
-        check_report(request.report, [], overwrite=True)
     chosen: Any = model
     if options["settings"]:
         chosen = load_model(model, parse_parameters(options["settings"]))
@@ -72,15 +66,13 @@ def map_many(
         report = map_folder(
             scenes,
             chosen,
-            replace(request, report=None),
+            request,
             run,
             progress,
             opener=lambda path: open_scene_as([path], options, model),
             how={name: options.get(name) for name in _SCENE},
             on_row=on_row,
         )
-    if request.report:
-        write_report(report.to_dict(), request.report)
     if options["as_json"]:
         click.echo(json.dumps(report.to_dict(), indent=2))
     elif not options["quiet"]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg.export.columns import area_text
 from geoseg.export.target import written_beside
 from geoseg.legend import Legend
 
@@ -120,7 +121,7 @@ def _shares(picture: MapPicture) -> list[tuple[int, float]]:
 
 
 def _legend(figure: Any, picture: MapPicture, box: tuple[float, float, float, float]) -> None:
-    """Rows of swatch, name, hectares and share; what doesn't fit is summed in a last row."""
+    """Rows of swatch, name, area and share; what doesn't fit is summed in a last row."""
     axes = figure.add_axes(box)
     high = box[3] * figure.get_figheight()
     axes.set_xlim(0, box[2] * figure.get_figwidth())
@@ -136,7 +137,7 @@ def _legend(figure: Any, picture: MapPicture, box: tuple[float, float, float, fl
     by_id = dict(shares)
     right = axes.get_xlim()[1]
     if picture.hectares is not None:
-        axes.text(right - 0.6, 0.0, "hectares", ha="right", fontsize=9, color=_FAINT)
+        axes.text(right - 0.6, 0.0, "area", ha="right", fontsize=9, color=_FAINT)
     axes.text(right, 0.0, "share", ha="right", fontsize=9, color=_FAINT)
     for row, (name, colour, numbers) in enumerate(rows):
         y = 0.3 * (row + 1)
@@ -145,7 +146,13 @@ def _legend(figure: Any, picture: MapPicture, box: tuple[float, float, float, fl
         if picture.hectares is not None:
             amount = sum(picture.hectares.get(number, 0.0) for number in numbers)
             axes.text(
-                right - 0.6, y, _hectares(amount), va="center", ha="right", fontsize=10, color=_INK
+                right - 0.6,
+                y,
+                area_text(amount * 1e4),
+                va="center",
+                ha="right",
+                fontsize=10,
+                color=_INK,
             )
         share = sum(by_id[number] for number in numbers)
         axes.text(
@@ -162,13 +169,6 @@ def _swatch(y: float, colour: str) -> Any:
 def _short(name: str) -> str:
     line = "".join(c if c.isprintable() else " " for c in " ".join(name.split()))
     return line if len(line) <= 22 else f"{line[:21]}…"
-
-
-def _hectares(amount: float) -> str:
-    """Digits as the amount deserves, thousands apart."""
-    return (
-        f"{amount:,.0f}" if amount >= 100 else f"{amount:.1f}" if amount >= 1 else f"{amount:.3f}"
-    )
 
 
 def _scale_bar(axes: Any, width_m: float, inch: float) -> None:

@@ -198,7 +198,8 @@ class Pieces:
             seen = seen[np.isfinite(seen)]
             found.append(np.percentile(seen, [2, 98]) if seen.size else np.array([0.0, 1.0]))
         low, high = np.array(found, np.float32).T
-        return low[:, None, None], np.maximum(high, low + 1e-6)[:, None, None]
+        least = np.maximum(1e-6, 1e-6 * np.abs(low))  # of a flat band, as float32 can tell it
+        return low[:, None, None], np.maximum(high, low + least)[:, None, None]
 
     def classes(self, level: int, row: int, col: int) -> bytes | None:
         """category_id of the polygons at pixel centres, 255 elsewhere; None where none is."""
