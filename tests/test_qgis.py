@@ -194,7 +194,7 @@ def test_a_project_opens_after_its_folder_was_moved(tmp_path: Path) -> None:
     assert answer["tree"][0]["categories"][0][1] == "water (12.5 ha)"
     printed = answer["legend"]
     assert len(printed) == 4 and "never seen" not in str(printed)
-    assert printed[3].count("\ue000") == 2 and printed[3].endswith("(3.0 ha)")
+    assert printed[3].count("\ue000") == 2 and printed[3].endswith("(3.00 ha)")
     assert len(answer["bookmarks"]) == 10 and answer["bookmarks"][0].startswith("1. ")
     assert answer["layouts"] == ["Map"] and answer["printed"] == 0
     for kind in ("Map", "Label", "Legend", "ScaleBar", "Picture"):
