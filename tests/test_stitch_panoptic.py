@@ -46,6 +46,13 @@ def test_nms_equals_torchvision(seed, count, iou):
     assert sorted(nms(boxes, scores, iou, kinds).tolist()) == alone
 
 
+def test_boxes_that_are_not_finite_are_left_out():
+    boxes = np.array([[0, 0, 9, 9], [np.nan, 0, 9, 9], [1, 0, 10, 9], [0, 0, np.inf, 9.0]])
+    scores = np.array([0.5, 0.9, 0.8, 0.95])
+    assert nms(boxes, scores).tolist() == [2]
+    assert nms(boxes, scores, category_id=np.array([1, 2, 2, 1])).tolist() == [2, 0]
+
+
 @pytest.mark.parametrize("iou", [0.3, 0.5, 0.7])
 def test_nms_of_many_candidates_per_object(iou):
     rng = np.random.default_rng(4)

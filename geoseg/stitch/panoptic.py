@@ -123,12 +123,16 @@ def nms(
     ``boxes`` (n, 4): x0, y0, x1, y1, any number type; a box is dropped when its IoU with a
     better one that is kept exceeds ``iou``. With ``category_id`` (n,) only boxes of one
     category compete. Boxes are looked up on a grid, so the time grows with the number of
-    boxes, not with its square, however many lie side by side.
+    boxes, not with its square, however many lie side by side. What is not finite is no box.
 
     >>> nms(np.array([[0, 0, 9, 9], [1, 0, 10, 9], [50, 0, 59, 9]]), np.array([0.8, 0.9, 0.1]))
     array([1, 2])
     """
     box = np.asarray(boxes, np.float64).reshape(-1, 4)
+    finite = np.flatnonzero(np.isfinite(box).all(1))
+    if finite.size < len(box):
+        kinds = None if category_id is None else np.asarray(category_id)[finite]
+        return finite[nms(box[finite], np.asarray(scores)[finite], iou, kinds)]
     order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
     kind = np.zeros(len(box), np.int64)
     if category_id is not None:
