@@ -11,6 +11,7 @@ from geoseg.engine.blocks import Mask
 from geoseg.engine.hold import describe_job
 from geoseg.engine.plan import Pins, Plan, PlanRequest, make_plan
 from geoseg.errors import InputError, ModelError
+from geoseg.grid import TileGrid
 from geoseg.models.segmenter import (
     ArrayJoin,
     Fittable,
@@ -78,6 +79,7 @@ def prepare(scene: Scene, model: Segmenter | Fittable | str, options: RunOptions
     if card is not None:
         # what can't fit is said before a network is loaded
         match_bands(card, choose_bands(card, scene, options.bands) if options.bands else scene)
+        _check_grid(card, scene, options)
     segmenter = load_model(model) if isinstance(model, str) else model
     if options.bands is not None:
         scene = choose_bands(segmenter.card, scene, options.bands)
@@ -117,6 +119,14 @@ def prepare(scene: Scene, model: Segmenter | Fittable | str, options: RunOptions
         options=options,
         mask=mask,
     )
+
+
+def _check_grid(card: ModelCard, scene: Scene, options: RunOptions) -> None:
+    """Tiles that the model can't have, or an area without a pixel; raises InputError."""
+    halo = card.halo if options.halo is None else options.halo
+    TileGrid(scene.shape, options.tile_size or card.tile_size, halo, card.divisor)
+    if options.area is not None:
+        options.area.window(scene.geobox)
 
 
 def _check_halo(card: ModelCard, halo: int | None) -> None:

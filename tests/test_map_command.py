@@ -203,6 +203,21 @@ def test_numbers_that_no_job_can_be_run_with(scene: Path, tmp_path: Path, option
     assert option.partition("=")[0] in line
 
 
+@pytest.mark.parametrize("option", ["--halo=7", "--tile-size=40", "--aoi=0,0,1,1"])
+def test_what_a_network_cannot_have_is_said_before_it_is_loaded(
+    tmp_path: Path, option: str
+) -> None:
+    code = "import sys, atexit; atexit.register(lambda: print('torch' in sys.modules)); "
+    code += "from geoseg.cli import main; main()"
+    words = ["map", str(DEMO), "-m", "terrain", "-o", str(tmp_path / "a.gpkg"), option]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert done.stdout == "False\n"
+    assert not list(tmp_path.iterdir())
+
+
 def test_nothing_that_is_there_is_replaced_unasked(scene: Path, tmp_path: Path) -> None:
     given = ("map", scene, "-m", MODEL)
     for name, also in (("m.qgz", "m_confidence.tif"), ("m.json", "m_model.json")):
