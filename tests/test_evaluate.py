@@ -134,6 +134,22 @@ def test_instances_are_the_one_thing_of_the_legend(tmp_path, truth):
     assert "holds instances" in result.output
 
 
+def test_a_coco_file_of_another_place_is_refused(tmp_path, truth):
+    tif = write_tif(tmp_path / "map.tif", truth)
+    for shift, code in ((0.0, 0), (5.0, 2)):
+        image = LabelImage(
+            file_name="x.tif",
+            category_id=np.where(truth > 0, 0, 255).astype(np.uint8),
+            instance_id=truth.astype(np.uint32),
+            transform=tuple(TRANSFORM * Affine.translation(shift, 0))[:6],
+            crs=rasterio.CRS.from_epsg(32633).to_wkt(),
+        )
+        write_coco_instances(tmp_path / "x.json", [image], LEGEND)
+        result = CliRunner().invoke(geoseg, ["evaluate", tif, str(tmp_path / "x.json")])
+        assert result.exit_code == code, result.output
+    assert "its grid is not that of the other side" in result.output
+
+
 def test_other_grids_and_files_are_refused(tmp_path, truth):
     a = write_tif(tmp_path / "a.tif", truth)
     b = write_tif(tmp_path / "b.tif", truth[:50])

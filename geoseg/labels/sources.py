@@ -122,7 +122,7 @@ def open_labels(
             raise InputError(f"{path}: polygons need the grid of a raster: give --like RASTER")
         return _open_polygons(path, grid, legend, column)
     if path.suffix.lower() == ".json":
-        source: LabelSource = _open_coco(path)
+        source: LabelSource = _open_coco(path, grid)
     else:
         source = _open_raster(path, legend)
         _check_grid(path, raster_grid(path), grid)
@@ -182,9 +182,15 @@ def _open_polygons(
     return polygon_labels(read_shapes(path), grid, legend, column=column)
 
 
-def _open_coco(path: Path) -> ArrayLabels:
+def _open_coco(path: Path, grid: GeoBox | None) -> ArrayLabels:
     legend, images = read_coco(path)
     first = next(images, None)
     if first is None or next(images, None) is not None:
         raise InputError(f"{path}: holds no image or several: give a file of one image")
+    if first.transform is not None:
+        from affine import Affine
+        from odc.geo.geobox import GeoBox
+
+        place = Affine(*first.transform[:6])
+        _check_grid(path, GeoBox(first.category_id.shape, place, first.crs), grid)
     return ArrayLabels(first.category_id, first.instance_id, legend, first.score)
