@@ -6,7 +6,6 @@ from typing import Any
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
 from geoseg.errors import ModelError
 from geoseg.models.classic.rules import Histogram
@@ -83,7 +82,7 @@ def _partition(histogram: Histogram, classes: int) -> list[int]:
     weight = np.concatenate([[0.0], np.cumsum(share)])
     moment = np.concatenate([[0.0], np.cumsum(share * np.arange(1, share.size + 1))])
     size = share.size
-    best = _gain(weight, moment, np.zeros(size, int), np.arange(1, size + 1))
+    best = np.divide(moment[1:] ** 2, weight[1:], out=np.zeros(size), where=weight[1:] > 0)
     choices = []
     for _ in range(1, classes):
         best, choice = _next_class(weight, moment, best)
@@ -95,34 +94,33 @@ def _partition(histogram: Histogram, classes: int) -> list[int]:
     return ends[::-1]
 
 
-def _gain(
-    weight: NDArray[Any], moment: NDArray[Any], start: NDArray[Any], stop: NDArray[Any]
-) -> NDArray[np.float64]:
-    """Moment squared over weight of bins start..stop-1: what Otsu's variance adds up."""
-    w, m = weight[stop] - weight[start], moment[stop] - moment[start]
-    return np.divide(m * m, w, out=np.zeros(w.shape), where=w > 0)
+@numba.njit(cache=True, nogil=True)
+def _next_class(weight: Any, moment: Any, before: Any) -> Any:
+    """One class more: for each end the best value and where the last class starts.
 
-
-def _next_class(
-    weight: NDArray[Any], moment: NDArray[Any], before: NDArray[Any]
-) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """One class more: for each end the best value and where the last class starts."""
+    Moment squared over weight is what Otsu's variance adds up.
+    """
     size = before.size
-    best, choice = np.full(size, -np.inf), np.zeros(size, np.intp)
-    # the best start moves right with the end: the split of a middle end bounds the others'
-    stack = [(1, size - 1, 1, size - 1)]
-    while stack:
-        low, high, left, right = stack.pop()
+    best, choice = np.full(size, -np.inf), np.zeros(size, np.int64)
+    # the best start moves right with the end: the split of a middle end bounds the others';
+    # depth first, no more than two open ranges for each halving
+    stack = np.empty((192, 4), np.int64)
+    stack[0] = 1, size - 1, 1, size - 1
+    top = 1
+    while top > 0:
+        top -= 1
+        low, high, left, right = stack[top]
         if low > high:
             continue
         middle = (low + high) // 2
-        starts = np.arange(left, min(middle, right) + 1)
-        stops = np.full(starts.size, middle + 1)
-        values = before[starts - 1] + _gain(weight, moment, starts, stops)
-        at = int(np.argmax(values))
-        best[middle], choice[middle] = values[at], starts[at]
-        stack += [
-            (low, middle - 1, left, int(starts[at])),
-            (middle + 1, high, int(starts[at]), right),
-        ]
+        most, at = -np.inf, left
+        for start in range(left, min(middle, right) + 1):
+            w, m = weight[middle + 1] - weight[start], moment[middle + 1] - moment[start]
+            value = before[start - 1] + (m * m / w if w > 0 else 0.0)
+            if value > most:
+                most, at = value, start
+        best[middle], choice[middle] = most, at
+        stack[top] = low, middle - 1, left, at
+        stack[top + 1] = middle + 1, high, at, right
+        top += 2
     return best, choice
