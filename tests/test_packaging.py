@@ -1,14 +1,21 @@
-"""pyproject.toml and environment.yml name the same packages; importing geoseg is light."""
+"""pyproject.toml and environment.yml name the same packages; importing geoseg is light;
+the commands that the pages show are there.
+"""
 
 from __future__ import annotations
 
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 import yaml
+from click.testing import CliRunner
 from rattler import MatchSpec
 
 ROOT = Path(__file__).parents[1]
@@ -58,3 +65,44 @@ def test_help_loads_no_heavy_module() -> None:
 @pytest.mark.parametrize("name", ["LICENSE", "NOTICE", "README.md", "CHANGELOG.md"])
 def test_the_files_of_a_project_are_there(name: str) -> None:
     assert (ROOT / name).read_text().strip()
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def shown(page: Path) -> list[list[str]]:
+    """The words of each ``geoseg ...`` line in a page's blocks of shell commands."""
+    blocks = re.findall(r"```(?:sh|bash)\n(.*?)```", page.read_text(), re.DOTALL)
+    lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [
+        shlex.split(line, comments=True)[1:]
+        for line in lines
+        if line.startswith("geoseg ") and not any(mark in line for mark in ("|", "&", ">", "..."))
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_in_the_docs_are_understood(page: Path) -> None:
+    from geoseg.cli import geoseg
+
+    for words in shown(page):
+        command: click.Command = geoseg
+        context = click.Context(geoseg)
+        rest = list(words)
+        while isinstance(command, click.Group) and rest:
+            found = command.get_command(context, rest.pop(0))
+            assert found is not None, words
+            command = found
+        if "--help" not in rest:
+            command.make_context(" ".join(words), rest)
+
+
+def test_the_label_line_of_the_readme_works(tmp_path: Path, monkeypatch) -> None:
+    from geoseg.cli import geoseg
+
+    [words] = [words for words in shown(ROOT / "README.md") if words[0] == "label"]
+    shutil.copy(ROOT / "geoseg" / "data" / "demo" / "java_west_s2l2a.tif", tmp_path / "scene.tif")
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(geoseg, words)
+    assert done.exit_code == 0, done.output
+    assert {"labels.gpkg", "labels.qgz"} <= {path.name for path in tmp_path.iterdir()}
