@@ -47,9 +47,13 @@ __all__ = [
 
 _PART_ROWS = 8_192
 _SPILL_BYTES = 32 << 20
+_TILE = (512, 512)
 _STRIP_PIXELS = 4 << 20
 """Tiles of wide rasters are lower, so that a row of them takes no more memory."""
 _LOWEST = 64
+_TILE_CORNERS = 48_000
+"""Corners are visited in the order of the rings: 16 bytes each, they should stay in the cache."""
+_NARROWEST, _WIDEST = 128, 1024
 
 Traced = tuple[Polygons, BlockArcs]
 
@@ -69,8 +73,8 @@ class VectorizeOptions:
         smooth: round the corners of pixels; neighbours stay matched and no centre of a pixel
             changes sides, see ``vectorize.smooth``. Before simplifying.
         max_vertices: polygons with more are cut along lines of the pixel grid.
-        tile_size: rows and cols of the kernel's tiles, fewer rows where the raster is wide; it
-            changes speed, not the result.
+        tile_size: rows and cols of the kernel's tiles; None: as the raster's width and the
+            number of corners in it suggest. It changes speed, not the result.
         threads: tiles that are traced at once.
         multi: geometries are MultiPolygons, as file formats want them, rather than Polygons.
 
@@ -83,14 +87,14 @@ class VectorizeOptions:
     square_m: float = 0.0
     smooth: bool = False
     max_vertices: int | None = None
-    tile_size: tuple[int, int] = (512, 768)
+    tile_size: tuple[int, int] | None = None
     threads: int = 1
     multi: bool = True
 
     def __post_init__(self) -> None:
         if self.connectivity not in (4, 8):
             raise InputError(f"connectivity {self.connectivity}: use 4 or 8")
-        if min(self.tile_size) < 1 or max(self.tile_size) > 4096:
+        if self.tile_size and (min(self.tile_size) < 1 or max(self.tile_size) > 4096):
             raise InputError(f"tile size {self.tile_size}: use 1 to 4096 pixels")
         bent = self.simplify_m > 0 or self.smooth
         if self.max_vertices is not None and (
@@ -127,7 +131,7 @@ def trace_block(block: BlockLabels, options: VectorizeOptions) -> Traced:
         or for ``polygonize_traced``.
 
     """
-    height, width = options.tile_size
+    height, width = options.tile_size or _TILE
     strips = block.strips(height, options.left_out)
     return trace_tiles((cut_tiles(strip, width) for strip in strips), options.straight)
 
@@ -193,11 +197,18 @@ def _traced(
     def traced(tile: Tile) -> Traced:
         return trace_tile(tile, options.straight)
 
-    height, width = options.tile_size
-    height = min(height, max(_LOWEST, _STRIP_PIXELS // max(source.shape[1], 1)))
+    height, width = options.tile_size or _TILE
+    if options.tile_size is None:
+        height = min(height, max(_LOWEST, _STRIP_PIXELS // max(source.shape[1], 1)))
     for strip in strips_of(source, height, options.left_out):
         tiles = cut_tiles(strip, width)
-        yield list(map(traced, tiles) if options.threads == 1 else pool.map(traced, tiles))
+        done = list(map(traced, tiles) if options.threads == 1 else pool.map(traced, tiles))
+        if options.tile_size is None:
+            corners = sum(len(polygons.xy) + len(arcs.xy) for polygons, arcs in done)
+            fitting = _TILE_CORNERS * strip.window.width // max(corners, 1)
+            width = min(max(fitting, _NARROWEST), _WIDEST)
+        yield done
+        del done
         if on_rows is not None:
             on_rows(min(strip.window.row_end, source.shape[0]))
 

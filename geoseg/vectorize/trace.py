@@ -48,9 +48,43 @@ _ON_PATH = -2  # RING of a record on the path that is being walked is _ON_PATH -
 
 
 @inner
+def _describe(row: Any, sums: Any, ends: Any, rec: Any, geo: Any) -> None:
+    """Fill a table row.
+
+    Args:
+        row: of a ring or arc.
+        sums: Green's sums of 1 and of the packed scores.
+        ends: (first vertex in raster order as POS and as record, last vertex as POS, least and
+            greatest x); the record is negative where there is no vertex.
+        rec: the linked records.
+        geo: see _emit.
+
+    """
+    y0, x0, c0, p, _ = geo
+    least, first, most, xmin, xmax = ends
+    row[IN] = row[OUT] = row[NEXT_ARC] = row[HOLE_HEAD] = row[HOLE_TAIL] = NONE
+    row[PIXELS], row[SCORES] = sums
+    row[SCORED] = 0
+    if first < 0:
+        row[MINKEY], row[MAXKEY], row[OWNER], row[LABEL] = NO_KEY, NONE, NONE, 0
+        row[XMIN], row[XMAX] = NO_KEY, NONE
+        return
+    row[XMIN], row[XMAX] = xmin + x0, xmax + x0
+    x, y = (least >> 5) & 8191, least >> 18
+    row[MINKEY] = ((y + y0) << 32) | (x + x0)
+    row[OWNER] = rec[first, OWN]
+    row[LABEL] = np.int64(p[y + 1, c0 + x + 1])
+    x, y = (most >> 5) & 8191, most >> 18
+    row[MAXKEY] = ((y + y0) << 32) | (x + x0)
+
+
+@inner
 def _emit(path: Any, mark: int, rec: Any, geo: Any, xy: Any, row: Any) -> None:
-    """Write the corners of ``path`` as coordinates and sum them into one table row."""
-    y0, x0, c0, p, table = geo
+    """Write the corners of ``path`` as coordinates and sum them into one table row.
+
+    ``geo``: (row, col of the tile, column of the pixels left of it, pixels, summed scores).
+    """
+    y0, x0, _, _, table = geo
     scored = table.shape[0] > 1
     pixels, scores = np.int64(0), np.int64(0)
     least, most = np.int64(2**31), np.int64(-1)
@@ -71,21 +105,49 @@ def _emit(path: Any, mark: int, rec: Any, geo: Any, xy: Any, row: Any) -> None:
             least, first = pos, np.int64(k)
         most = max(most, pos)
         xmin, xmax = min(xmin, x), max(xmax, x)
-    row[IN] = row[OUT] = row[NEXT_ARC] = row[HOLE_HEAD] = row[HOLE_TAIL] = NONE
-    row[PIXELS] = pixels
-    row[SCORES] = scores
-    row[SCORED] = 0
-    if first < 0:
-        row[MINKEY], row[MAXKEY], row[OWNER], row[LABEL] = NO_KEY, NONE, NONE, 0
-        row[XMIN], row[XMAX] = NO_KEY, NONE
-        return
-    row[XMIN], row[XMAX] = xmin + x0, xmax + x0
-    x, y = (least >> 5) & 8191, least >> 18
-    row[MINKEY] = ((y + y0) << 32) | (x + x0)
-    row[OWNER] = rec[first, OWN]
-    row[LABEL] = np.int64(p[y + 1, c0 + x + 1])
-    x, y = (most >> 5) & 8191, most >> 18
-    row[MAXKEY] = ((y + y0) << 32) | (x + x0)
+    _describe(row, (pixels, scores), (least, first, most, xmin, xmax), rec, geo)
+
+
+@inner
+def _walk_ring(start: int, mark: int, rec: Any, geo: Any, xy: Any, row: Any) -> int:
+    """As _emit, of the cycle of a record that no other of it follows in raster order.
+
+    Nearly all rings are simple ones: these are written while they are walked. Returns the
+    number of corners; 0 for a cycle that touches itself, which is left as it was.
+    """
+    y0, x0, _, _, table = geo
+    scored = table.shape[0] > 1
+    pixels, scores = np.int64(0), np.int64(0)
+    most = np.int64(rec[start, POS])
+    least, first = most, np.int64(start)
+    xmin, xmax = np.int64(2**30), np.int64(-1)
+    k, n = np.int64(start), 0
+    while n == 0 or k != start:
+        pos = np.int64(rec[k, POS])
+        touching = 0
+        if pos & _PAIR:
+            touching = 2
+            if rec[k + 1 if pos & PAIR_FIRST else k - 1, RING] == mark:
+                undone = np.int64(start)
+                while undone != k:
+                    rec[undone, RING] = NONE
+                    undone = np.int64(rec[undone, NEXT])
+                return 0
+        x, y = (pos >> 5) & 8191, pos >> 18
+        rec[k, RING] = mark
+        sign = (pos & 1) - ((pos >> 1) & 1)
+        xy[n, 0] = x + x0
+        xy[n, 1] = ((y + y0) << 2) | ((pos & NODE) >> 2) | touching
+        pixels += sign * (x + x0) * (y + y0)
+        if scored:
+            scores += sign * table[y, x]
+        if pos < least:
+            least, first = pos, k
+        xmin, xmax = min(xmin, x), max(xmax, x)
+        n += 1
+        k = np.int64(rec[k, NEXT])
+    _describe(row, (pixels, scores), (least, first, most, xmin, xmax), rec, geo)
+    return n
 
 
 @inner
@@ -168,6 +230,12 @@ def walk(p: Any, table: Any, origin: Any, rec: Any, n_rec: int) -> Any:
         else:
             k = n_rec - 1 - (step - ports)
             if rec[k, RING] != NONE:
+                continue
+            n = _walk_ring(k, n_rings, rec, geo, xy[used:], rings[n_rings])
+            if n > 0:
+                rings[n_rings, PIECE_HEAD], rings[n_rings, PIECE_TAIL] = used, n
+                used += n
+                n_rings += 1
                 continue
         n = 0
         while k >= ports and rec[k, RING] == NONE:
