@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import resource
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from geoseg.engine.plan import Plan
 from geoseg.engine.store import JobStore, checksum, open_map
+from geoseg.engine.turns import in_turn
 from geoseg.errors import BlockError
 from geoseg.grid import Block, Tile, Window
 from geoseg.heap import one_heap
@@ -51,9 +51,6 @@ __all__ = ["Clock", "Job", "Place", "finish_block", "label_tile", "observe_block
 
 Place = tuple[int, int]
 """Block row and block column."""
-
-_PREDICTING = threading.Lock()
-"""One network at a time per process: while it works, other blocks are read and written."""
 
 
 class Mask(Protocol):
@@ -353,11 +350,14 @@ def _predict_tiles(
             )
 
     segmenter = job.segmenter
-    with _PREDICTING, clock.time("predict"):
-        if isinstance(segmenter, Streaming):
-            predicted = list(segmenter.predict_batches(batches()))
-        else:
-            predicted = [segmenter.predict(*batch) for batch in batches()]
+
+    def predict() -> list[list[TileResult]]:
+        with clock.time("predict"):
+            if isinstance(segmenter, Streaming):
+                return list(segmenter.predict_batches(batches()))
+            return [segmenter.predict(*batch) for batch in batches()]
+
+    predicted = in_turn(predict)
     results: list[tuple[Tile, TileResult]] = []
     for group, outcome in zip(groups, predicted, strict=True):
         results += zip(group, outcome[: len(group)], strict=True)

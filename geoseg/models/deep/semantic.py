@@ -196,14 +196,28 @@ def read_labels(probs: Tensor, card: ModelCard) -> Tensor:
     """Category ids, score levels and the card's further layers, uint8 (tile, layer, row, col),
     on the device of ``probs`` (tile, class, row, col).
     """
-    best = best_class(probs, thresholds_of(card))
-    ids = _numbers((*(category.id for category in card.legend), 255), torch.uint8, probs.device)
+    thresholds = thresholds_of(card)
+    # one pass for both where the score is that of the best class: on a processor a second one
+    # takes longer than the softmax
+    confidence, best = probs.max(1)
+    if thresholds:
+        best = best_class(probs, thresholds)
+    ids = (*(category.id for category in card.legend), 255)
     kinds = [card.parameters.get("score", "confidence"), *_layer_kinds(card)]
-    out = [ids[best]]
+    out = [_ids_of(best, ids, has_none=bool(thresholds))]
     for kind in kinds:
-        planes = probs.unbind(1) if kind == "probs" else [score_of(probs, kind)]
+        planes = probs.unbind(1) if kind == "probs" else [confidence]
+        if kind not in ("probs", "confidence"):
+            planes = [score_of(probs, kind)]
         out += [torch.floor(plane * 254 + 0.5).to(torch.uint8) for plane in planes]
     return torch.stack(out, 1)
+
+
+def _ids_of(best: Tensor, ids: tuple[int, ...], *, has_none: bool) -> Tensor:
+    """Category ids (uint8) of class indices; the last of ``ids`` stands for no class."""
+    if not has_none and ids[:-1] == tuple(range(len(ids) - 1)):
+        return best.to(torch.uint8)
+    return _numbers(ids, torch.uint8, best.device)[best]
 
 
 @lru_cache(maxsize=64)
@@ -242,7 +256,7 @@ def best_class(probs: Tensor, thresholds: tuple[float, ...] = ()) -> Tensor:
     With thresholds, of those that reach theirs; ``class count`` where none does.
     """
     if not thresholds:
-        return probs.argmax(1)
+        return probs.max(1).indices
     least = _numbers(thresholds, probs.dtype, probs.device)
     held = torch.where(probs >= least.view(1, -1, 1, 1), probs, -1.0)
     best, labels = held.max(1)
