@@ -11,6 +11,7 @@ Each is a function that can be called alone; ``map_scene`` calls them all.
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -49,6 +50,9 @@ __all__ = [
     "run",
     "segment",
 ]
+
+_VECTOR_THREADS = 4
+"""Threads that trace polygons when the map is done: one of them writes meanwhile."""
 
 
 def plan(scene: Scene, model: Segmenter | Fittable | str, **options: Any) -> Plan:
@@ -251,7 +255,8 @@ def map_scene(
         try:
             result, report = run(prepared, store, progress, part=request.part)
         except GeosegError:
-            if fresh and request.part is None and not store.has_records():
+            alone = request.part is None or store.read_json("job.json") is None
+            if fresh and alone and not store.has_records():
                 store.remove()  # nothing to go on with
             raise
         if request.part is not None:
@@ -262,6 +267,7 @@ def map_scene(
             smooth=request.smooth,
             pixel_coords=request.pixel_coords,
             geometry=request.geometry,
+            threads=min(prepared.options.threads or os.cpu_count() or 1, _VECTOR_THREADS),
         )
         write_map(result, scene, request.outputs, polygons, report, progress)
         report.finish()

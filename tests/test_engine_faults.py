@@ -20,7 +20,14 @@ from geoseg.engine.plan import PlanRequest, make_plan
 from geoseg.engine.report import NoProgress
 from geoseg.engine.run import SerialExecutor, run_job
 from geoseg.engine.store import JobStore, open_map
-from geoseg.errors import BlockError, LockedError, ResumeError, WorkerError
+from geoseg.errors import (
+    BlockError,
+    InputError,
+    LockedError,
+    OutputError,
+    ResumeError,
+    WorkerError,
+)
 from geoseg.grid import Window
 from geoseg.pipeline import RunOptions, map_scene
 
@@ -114,6 +121,26 @@ def test_a_job_with_nothing_done_leaves_no_folder(pixels, everywhere: bool, tmp_
         map_scene(scene, MeanSegmenter(), [str(tmp_path / "map.tif")], options)
     left = [path.name for path in tmp_path.iterdir()]
     assert left == ([] if everywhere else ["map.tif.geoseg-job"])
+
+
+def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    store = JobStore(str(tmp_path / "full"))
+    (tmp_path / "full" / "ledger").symlink_to("/dev/null")
+    with pytest.raises(OutputError, match=r"full: could not be written: .*make room"):
+        store.write("ledger/layout.json", b"{}")
+    with pytest.raises(OutputError, match="could not be written"), hold(JobStore("/proc/job")):
+        pass
+
+
+def test_places_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="foo://x: not a place for a job"):
+        JobStore("foo://x").read_json("job.json")
+    nowhere = ClusterExecutor(address="nonsense", wait_s=1)
+    with pytest.raises(WorkerError, match="no scheduler answers at nonsense"), nowhere:
+        pass
+    with pytest.raises(WorkerError, match="dashboard nonsense"):
+        ClusterExecutor(dashboard="nonsense").__enter__()
 
 
 def _how_many_at_once(folder: str, item: int) -> int:

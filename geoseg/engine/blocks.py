@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.engine.plan import Plan
-from geoseg.engine.store import JobStore, checksum, open_map
+from geoseg.engine.store import JobStore, checksum, open_map, writing
 from geoseg.engine.turns import in_turn
 from geoseg.errors import BlockError
 from geoseg.grid import Block, Tile, Window
@@ -236,9 +236,10 @@ def _keep(
 
 def _write_map(job: Job, window: Window, arrays: Arrays) -> dict[str, int]:
     group = open_map(job.store.map_url, job.store.storage_options, read_only=False)
-    for name in job.array_names:
-        # set_basic_selection writes the shard as one object
-        group[name][window.slices] = arrays[name]
+    with writing(job.store.url):
+        for name in job.array_names:
+            # set_basic_selection writes the shard as one object
+            group[name][window.slices] = arrays[name]
     inside = (window & job.plan.region).relative_to(window)
     counts = np.bincount(arrays["category_id"][inside.slices].ravel(), minlength=256)
     return {str(key): int(counts[key]) for key in np.flatnonzero(counts)}

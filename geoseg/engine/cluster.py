@@ -99,7 +99,7 @@ class ClusterExecutor(AbstractContextManager["ClusterExecutor"]):
                 self._client = Client(
                     self._address, security=self._security, timeout=min(self.wait_s, CALL_S)
                 )
-            except (OSError, TimeoutError) as error:
+            except (OSError, TimeoutError, ValueError) as error:  # ValueError: no address at all
                 raise WorkerError(
                     f"no scheduler answers at {self._address} ({error}): start one with "
                     "'dask scheduler' and workers with 'dask worker'"
@@ -117,20 +117,25 @@ class ClusterExecutor(AbstractContextManager["ClusterExecutor"]):
                 "distributed.worker.memory.terminate": False,
                 "distributed.scheduler.allowed-failures": 0,
             }
-            with dask.config.set(settings):
-                self._cluster = LocalCluster(
-                    n_workers=self.workers,
-                    threads_per_worker=SLOTS,
-                    processes=self._workers > 0,
-                    host="127.0.0.1" if self._workers > 0 else None,
-                    dashboard_address=self._dashboard or "127.0.0.1:0",
-                    worker_dashboard_address="127.0.0.1:0",
-                    memory_limit=0,
-                    silence_logs=logging.CRITICAL,
-                    security=self._security,
-                    preload=_OF_GPUS if self._workers > 0 and self.share_gpus else [],
-                )
-                self._client = Client(self._cluster)
+            try:
+                with dask.config.set(settings):
+                    self._cluster = LocalCluster(
+                        n_workers=self.workers,
+                        threads_per_worker=SLOTS,
+                        processes=self._workers > 0,
+                        host="127.0.0.1" if self._workers > 0 else None,
+                        dashboard_address=self._dashboard or "127.0.0.1:0",
+                        worker_dashboard_address="127.0.0.1:0",
+                        memory_limit=0,
+                        silence_logs=logging.CRITICAL,
+                        security=self._security,
+                        preload=_OF_GPUS if self._workers > 0 and self.share_gpus else [],
+                    )
+                    self._client = Client(self._cluster)
+            except (RuntimeError, ValueError) as error:  # of an address of the dashboard, say
+                raise WorkerError(
+                    f"no workers could be started here (dashboard {self._dashboard}): {error}"
+                ) from error
         self._wait_for_workers()
         return self
 

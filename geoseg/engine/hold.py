@@ -9,11 +9,12 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psutil
 
-from geoseg.engine.store import JobStore
+from geoseg.engine.store import JobStore, writing
 from geoseg.errors import LockedError, ResumeError
 
 __all__ = ["check_same_job", "describe_job", "hold"]
@@ -57,17 +58,17 @@ def _claim(store: JobStore, key: str, mine: Mapping[str, Any]) -> bool:
             return False
         store.write(key, data)
         return store.read(key) == data
-    os.makedirs(store.url, exist_ok=True)
-    beside = f"{store.url}/{key}.{os.getpid()}.part"
+    beside = Path(f"{store.url}/{key}.{os.getpid()}.part")
     try:
-        with open(beside, "wb") as file:
-            file.write(data)
+        with writing(store.url):
+            beside.parent.mkdir(parents=True, exist_ok=True)
+            beside.write_bytes(data)
         # a hard link appears whole or not at all, unlike a file that is created and then filled
         os.link(beside, f"{store.url}/{key}")
     except FileExistsError:
         return False
     finally:
-        os.unlink(beside)
+        beside.unlink(missing_ok=True)
     return True
 
 

@@ -7,6 +7,7 @@ checksum, is written after its data. What has no record is not there.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import uuid
@@ -19,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.errors import InputError
+from geoseg.errors import InputError, OutputError
 from geoseg.models.segmenter import Arrays
 
 if TYPE_CHECKING:
     import fsspec
     import zarr
 
-__all__ = ["JobStore", "MapLayout", "create_map", "open_map"]
+__all__ = ["JobStore", "MapLayout", "create_map", "open_map", "writing"]
 
 MAP_DTYPES = {"category_id": "uint8", "score": "uint8", "instance_id": "uint32"}
 MAP_FILL = {"category_id": 255, "score": 255, "instance_id": 0}
@@ -87,6 +88,18 @@ def open_map(
         raise InputError(f"{url}: no map there: give a .zarr that geoseg wrote") from None
 
 
+@contextlib.contextmanager
+def writing(url: str) -> Iterator[None]:
+    """Turns what a file system refuses, a full disk say, into an OutputError that names ``url``."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{url}: could not be written: {error.strerror or error}: make room there, or choose "
+            "another place with --store, and run the same command again"
+        ) from error
+
+
 def pack(arrays: Arrays) -> bytes:
     """Named arrays as one compressed string of bytes, the same for the same values."""
     import pyarrow as pa
@@ -144,7 +157,13 @@ class JobStore:
     def _fs(self) -> fsspec.AbstractFileSystem:
         import fsspec
 
-        fs, _ = fsspec.core.url_to_fs(self.url, **self.storage_options)
+        try:
+            fs, _ = fsspec.core.url_to_fs(self.url, **self.storage_options)
+        except (
+            ValueError,
+            ImportError,
+        ) as error:  # of a protocol that is not known, or not installed
+            raise InputError(f"{self.url}: not a place for a job: {error}") from error
         return fs
 
     def _path(self, name: str) -> str:
@@ -159,13 +178,14 @@ class JobStore:
             self._fs.pipe_file(self._path(name), data)
             return
         path = Path(self.url, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-        try:
-            part.write_bytes(data)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        with writing(self.url):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                part.write_bytes(data)
+                os.replace(part, path)
+            finally:
+                part.unlink(missing_ok=True)
 
     def read(self, name: str) -> bytes | None:
         """The bytes; None where there are none."""

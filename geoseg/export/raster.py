@@ -179,6 +179,7 @@ def _to_cog(plain: Path, part: Path, options: RasterOptions) -> None:
         "BLOCKSIZE": "512",
         "OVERVIEW_RESAMPLING": resampling,
         "BIGTIFF": "IF_SAFER",
+        "NUM_THREADS": "ALL_CPUS",  # the bytes are those of one thread
         **{name.upper(): value for name, value in options.creation.items()},
     }
     copy(plain, part, driver="COG", **creation)

