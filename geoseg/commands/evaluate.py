@@ -73,9 +73,10 @@ def command(map_path: str, truth_path: str, **options: Any) -> None:
 def evaluate(
     found: LabelSource, truth: LabelSource, *, exhaustive: bool, boundary_px: int = 0
 ) -> Evaluation:
-    """Both sides read once, window by window. Categories are matched by their names.
+    """Both sides read once, window by window. Categories are matched by id and name; one that
+    only one side has counts there as missed or as false.
 
-    Raises InputError where the truth has a category that the map's legend lacks.
+    Raises InputError where an id has another name on the other side.
     """
     from geoseg.assess.evaluation import Evaluation
 
