@@ -28,14 +28,19 @@ def grid_cells(bounds: tuple[float, float, float, float], side: float) -> NDArra
 
     if not side > 0:
         raise InputError(f"cells of {side}: use a side above 0, in the units of the CRS")
-    low, high = np.floor(np.array(bounds[:2]) / side), np.ceil(np.array(bounds[2:]) / side)
+    lower, upper = np.array(bounds[:2]), np.array(bounds[2:])
+    low, high = np.floor(lower / side), np.ceil(upper / side)
+    low -= low * side > lower  # the quotient may have been rounded to the whole number beside
+    high += high * side < upper
     cols, rows = np.maximum(high - low, 1).astype(np.int64).tolist()
     if cols * rows > MOST_CELLS:
         raise InputError(f"cells of {side} would be {cols * rows:,}: use larger ones")
-    x = (low[0] + np.arange(cols)) * side
-    y = (low[1] + np.arange(rows)[::-1]) * side
-    left, bottom = (a.ravel() for a in np.meshgrid(x, y))
-    cells: NDArray[Any] = shapely.box(left, bottom, left + side, bottom + side)
+    # neighbours share their edges to the last bit: what lies there is in one of them
+    x = (low[0] + np.arange(cols + 1)) * side
+    y = (low[1] + np.arange(rows + 1)[::-1]) * side
+    left, bottom = (a.ravel() for a in np.meshgrid(x[:-1], y[1:]))
+    right, top = (a.ravel() for a in np.meshgrid(x[1:], y[:-1]))
+    cells: NDArray[Any] = shapely.box(left, bottom, right, top)
     return cells
 
 
