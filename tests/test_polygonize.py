@@ -12,17 +12,14 @@ import rasterio
 import rasterio.features
 import shapely
 from affine import Affine
-from click.testing import CliRunner
 from numpy.typing import NDArray
+from rasters import NORTH_UP, run, write
 
 import geoseg
-from geoseg.cli import geoseg as cli
 from geoseg.engine.segmentmap import SegmentMap
 from geoseg.errors import InputError
 from geoseg.polygons import polygonize
 from geoseg.vectorize.stream import VectorizeOptions
-
-NORTH_UP = Affine(10, 0, 500000, 0, -10, 5000000)
 
 
 def landcover(shape: tuple[int, int] = (70, 90), seed: int = 0) -> NDArray[np.uint8]:
@@ -31,20 +28,6 @@ def landcover(shape: tuple[int, int] = (70, 90), seed: int = 0) -> NDArray[np.ui
     rng = np.random.default_rng(seed)
     fields = [gaussian_filter(rng.standard_normal(shape), 3) for _ in range(4)]
     return np.argmax(fields, axis=0).astype(np.uint8)
-
-
-def write(path: Path, labels: NDArray[Any], **profile: Any) -> str:
-    rows, cols = labels.shape
-    options = {"crs": "EPSG:32631", "transform": NORTH_UP, **profile}
-    with rasterio.open(
-        path, "w", driver="GTiff", width=cols, height=rows, count=1, dtype=labels.dtype, **options
-    ) as file:
-        file.write(labels, 1)
-    return str(path)
-
-
-def run(*args: str) -> Any:
-    return CliRunner().invoke(cli, ["polygonize", *args])
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "gpkg", "fgb"])

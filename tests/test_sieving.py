@@ -13,14 +13,13 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from rasters import NORTH_UP, run, write
 from scipy import ndimage
 
 import geoseg
-from geoseg.cli import geoseg as cli
 from geoseg.engine.segmentmap import SegmentMap
 from geoseg.errors import InputError
 from geoseg.grid import Window
@@ -31,7 +30,6 @@ from geoseg.vectorize.stream import VectorizeOptions
 from geoseg.vectorize.strips import ArraySource
 
 CROSS = ndimage.generate_binary_structure(2, 1)
-NORTH_UP = Affine(10, 0, 500000, 0, -10, 5000000)
 DEMO = Path(geoseg.__file__).parent / "data" / "demo"
 DTYPES = ["bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"]
 
@@ -203,20 +201,6 @@ def segments(labels: NDArray[Any], valid: Any = None) -> dict[str, NDArray[Any]]
     """What ``sieve`` takes, for labels of a byte."""
     category = labels if valid is None else np.where(valid, labels, 255)
     return {"category_id": category.astype(np.uint8), "score": np.full(labels.shape, 255, np.uint8)}
-
-
-def write(path: Path, labels: NDArray[Any], **profile: Any) -> str:
-    rows, cols = labels.shape
-    options = {"crs": "EPSG:32631", "transform": NORTH_UP, **profile}
-    with rasterio.open(
-        path, "w", driver="GTiff", width=cols, height=rows, count=1, dtype=labels.dtype, **options
-    ) as file:
-        file.write(labels, 1)
-    return str(path)
-
-
-def run(*args: str) -> Any:
-    return CliRunner().invoke(cli, ["polygonize", *args])
 
 
 def test_the_command_line_sieves_before_it_vectorizes(tmp_path: Path) -> None:

@@ -399,3 +399,18 @@ def test_areas_and_lengths_are_geodesic(epsg: int, transform: Affine) -> None:
         length = geod.geometry_length(degrees.boundary)  # holes too
         assert row["area_m2"] == pytest.approx(abs(area), rel=2e-4 if transform.a == 0.5 else 2e-6)
         assert row["perimeter_m"] == pytest.approx(length, rel=2e-4)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_tiles_as_wide_as_their_corners_allow(threads: int) -> None:
+    """Noise makes tiles narrow, calm rows wide ones; the bytes are those of fixed tiles."""
+    rng = np.random.default_rng(3)
+    labels = np.ones((1200, 900), np.uint8)
+    labels[:500] = rng.integers(0, 4, (500, 900))
+    labels[700:, ::37] = 2
+
+    def rows(**options: Any) -> pa.Table:
+        chosen = VectorizeOptions(nodata=(0,), **options)
+        return pa.Table.from_batches(polygonize_blocks(ArraySource(labels), chosen, Attributes()))
+
+    assert rows(threads=threads).equals(rows(tile_size=(300, 70)))

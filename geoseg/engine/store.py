@@ -159,10 +159,8 @@ class JobStore:
 
         try:
             fs, _ = fsspec.core.url_to_fs(self.url, **self.storage_options)
-        except (
-            ValueError,
-            ImportError,
-        ) as error:  # of a protocol that is not known, or not installed
+        except (ValueError, ImportError) as error:
+            # of a protocol that is not known, or not installed
             raise InputError(f"{self.url}: not a place for a job: {error}") from error
         return fs
 

@@ -10,6 +10,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from geoseg.grid import Tile, Window
+from geoseg.stitch.components import label_regions
 
 __all__ = ["Overlaps", "overlaps", "pieces", "seam"]
 
@@ -69,8 +70,9 @@ def pieces(labels: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     >>> pieces(np.array([[7, 0, 7]]))
     (array([[1, 0, 2]]), array([0, 7, 7]))
     """
-    found, label = _pieces(np.ascontiguousarray(labels))
-    return found, label
+    region, _, first = label_regions(labels, labels != 0)
+    none = np.zeros(1, np.int64)
+    return region.astype(np.int64), np.concatenate([none, labels.ravel()[first]])
 
 
 def seam(first: Tile, second: Tile, reach: int) -> Window:
@@ -137,47 +139,3 @@ def _runs(a: Any, b: Any, zone: Any) -> Any:  # pragma: no cover - compiled
             out[at, 4] = max(out[at, 4], side[col])
             corner = above
     return out
-
-
-@njit(cache=True, nogil=True)
-def _pieces(labels: Any) -> Any:  # pragma: no cover - compiled
-    """(piece of each pixel, label of each piece)."""
-    rows, cols = labels.shape
-    out = np.zeros((rows, cols), np.int64)
-    parent = np.zeros(rows * cols + 1, np.int64)
-    count = 0
-    for row in range(rows):
-        for col in range(cols):
-            x = labels[row, col]
-            if x == 0:
-                continue
-            left = out[row, col - 1] if col > 0 and labels[row, col - 1] == x else 0
-            up = out[row - 1, col] if row > 0 and labels[row - 1, col] == x else 0
-            if left == 0 and up == 0:
-                count += 1
-                parent[count] = count
-                out[row, col] = count
-                continue
-            a = left if left > 0 else up
-            b = up if up > 0 else left
-            while parent[a] != a:
-                a = parent[a]
-            while parent[b] != b:
-                b = parent[b]
-            first = min(a, b)
-            parent[a], parent[b] = first, first
-            out[row, col] = first
-    number = np.zeros(count + 1, np.int64)
-    label = np.zeros(count + 1, np.int64)
-    found = 0
-    for piece in range(1, count + 1):
-        if parent[piece] == piece:
-            found += 1
-            number[piece] = found
-        else:
-            number[piece] = number[parent[piece]]  # a parent comes before
-    for row in range(rows):
-        for col in range(cols):
-            out[row, col] = number[out[row, col]]
-            label[out[row, col]] = labels[row, col]
-    return out, label[: found + 1]
