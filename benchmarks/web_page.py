@@ -27,7 +27,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from browser import browser  # noqa: E402
 from test_web import PAN_AND_ZOOM  # noqa: E402
 
-from geoseg.export.web import Page, write_page  # noqa: E402
+from geoseg.export.web import Page, PageMap, write_page  # noqa: E402
 from geoseg.legend import Legend  # noqa: E402
 
 DEMO = ROOT / "geoseg" / "data" / "demo" / "java_west_s2l2a.tif"
@@ -89,7 +89,8 @@ def main() -> None:
         folder = Path(name)
         transform = big_scene(folder / "scene.tif", side)
         frame = many_polygons(transform, side, count, legend)
-        page = Page(polygons=frame, legend=legend, title="At its limit", scene=folder / "scene.tif")
+        shown = PageMap(polygons=frame, legend=legend)
+        page = Page(maps=[shown], title="At its limit", scene=folder / "scene.tif")
         start = time.perf_counter()
         size = write_page(page, folder / "page.html")
         wrote = time.perf_counter() - start

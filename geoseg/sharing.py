@@ -6,7 +6,7 @@ Each names or holds other files; those that were not asked for are written besid
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from geoseg.outputs import PolygonOptions
     from geoseg.scene.reader import Scene
 
-__all__ = ["ORDER", "beside", "companions", "share"]
+__all__ = ["ORDER", "beside", "companions", "licence_line", "share"]
 
 ORDER = {"project": 1, "page": 1, "item": 2}
 """Kinds of output that are made of others, and when they are written."""
@@ -124,14 +124,21 @@ def _project(
         bands = colour_bands(scene)
         layers.append(ProjectLayer(path=source, role="scene", name=scene.name, bands=bands))
     facts = result.provenance
+    licence = licence_line(facts)
     project = Project(
         layers=layers,
         legend=result.legend,
         title=f"{scene.name}: {facts.get('model', '')}",
-        note=f"Map: geoseg, model {facts.get('model', '')} ({facts.get('model_licence', '')})",
+        note=f"Map: geoseg, {facts.get('model', '')}" + (f" ({licence})" if licence else ""),
         hectares={key: area / 1e4 for key, area in report.area_m2.items() if key != 255},
     )
     write_project(project, path, overwrite=True)
+
+
+def licence_line(facts: Mapping[str, str]) -> str:
+    """The licence of the model that made a map; empty for methods, which have no weights."""
+    licence = facts.get("model_licence", "")
+    return "" if licence == "method" else licence
 
 
 def _page(
@@ -139,7 +146,7 @@ def _page(
 ) -> None:
     import pyarrow as pa
 
-    from geoseg.export.web import Page, write_page
+    from geoseg.export.web import Page, PageMap, write_page
     from geoseg.outputs import polygon_batches, provenance_of
     from geoseg.polygons import to_frame
 
@@ -147,14 +154,17 @@ def _page(
     crs = result.geobox.crs
     facts = provenance_of(result)
     seconds = {f"seconds to {name}": f"{value:.1f}" for name, value in report.stage_seconds.items()}
-    page = Page(
+    shown = PageMap(
         polygons=to_frame(table, None if crs is None else crs.to_wkt()),
         legend=result.legend,
+        report={**facts, **seconds},
+    )
+    page = Page(
+        maps=[shown],
         title=f"{scene.name}: {facts.get('model', '')}",
-        note=facts.get("model_licence", ""),
+        note=licence_line(facts),
         scene=scene_file(scene),
         bands=colour_bands(scene),
-        report={**facts, **seconds},
     )
     write_page(page, path, overwrite=True)
 

@@ -104,12 +104,12 @@ class Browser:
 
     def settle(self) -> None:
         """Until nothing is left to load or to draw."""
-        self.wait("!view.dirty && ![scenes, classes, cells].some((c) => c.waiting)")
+        self.wait("!view.dirty && !caches.some((c) => c.waiting)")
         time.sleep(0.15)
-        self.wait("!view.dirty && ![scenes, classes, cells].some((c) => c.waiting)")
+        self.wait("!view.dirty && !caches.some((c) => c.waiting)")
 
     def key(self, key: str) -> None:
-        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, text="")
+        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, text=key if len(key) == 1 else "")
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
 
     def click(self, x: float, y: float) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import shutil
 import zipfile
+import zlib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pystac
@@ -106,6 +111,74 @@ def test_a_page_takes_polygons_and_the_scene_they_lie_on(tmp_path: Path) -> None
         assert len(done.output.strip().splitlines()) == 1
     assert names_in(tmp_path) == before
     assert call("serve", tmp_path / "map.gpkg", "--port", "99999").exit_code == 2
+
+
+def facts_of(page: Path) -> dict[str, Any]:
+    text = page.read_text().partition('id="facts">')[2].partition("</script>")[0]
+    facts: dict[str, Any] = json.loads(text)
+    return facts
+
+
+def test_maps_of_several_files_share_a_page(tmp_path: Path) -> None:
+    for name in ("2020", "2025"):
+        (tmp_path / name).mkdir()
+    first, second = tmp_path / "2020" / "map.gpkg", tmp_path / "2025" / "map.parquet"
+    write_vector(polygons(), first, legend=LEGEND, provenance={"model_licence": "CC0-1.0"})
+    write_vector(polygons(crs="EPSG:32721"), second, legend=LEGEND)
+    frame = polygons().to_crs(4326)
+    write_vector(frame, tmp_path / "degrees.gpkg", legend=LEGEND)
+    frame.to_file(tmp_path / "plain.fgb")
+    (tmp_path / "new.json").write_text(json.dumps(replace(LEGEND, name="new").to_dict()))
+    page = tmp_path / "page.html"
+    new, given = tmp_path / "new.json", (first, tmp_path / "degrees.gpkg", "-o", page)
+    done = call("view", *given)
+    assert done.exit_code == 0, done.output
+    facts = facts_of(page)
+    assert [one["name"] for one in facts["maps"]] == ["map", "degrees"]
+    assert facts["title"] == "map, degrees" and facts["note"] == "CC0-1.0"
+    assert all(one["areas"] and len(one["legend"]) == 3 for one in facts["maps"])
+    # without a scene the page is in the first map's CRS: both have the same place in it
+    box = re.compile(r'id="t-(\d)">([^<]*)<')
+    tables = [zlib.decompress(base64.b64decode(text)) for _, text in box.findall(page.read_text())]
+    boxes = [np.array(json.loads(table)["box"]) for table in tables]
+    assert np.abs(boxes[0] - boxes[1]).max() <= 1
+    # the same name twice, and a legend for each
+    done = call("view", first, second, first, "-o", page, "--overwrite")
+    assert done.exit_code == 0, done.output
+    assert [one["name"] for one in facts_of(page)["maps"]] == [
+        "2020/map", "2025/map", "2020/map (2)",
+    ]  # fmt: skip
+    done = call("view", tmp_path / "plain.fgb", first, "-o", page, "--overwrite",
+                "--legend", new, "--legend", new)  # fmt: skip
+    assert done.exit_code == 0, done.output
+
+
+def test_one_bad_map_of_several_is_one_line_and_no_page(tmp_path: Path) -> None:
+    good = tmp_path / "map.gpkg"
+    write_vector(polygons(), good, legend=LEGEND)
+    (tmp_path / "broken.gpkg").write_text("no database")
+    frame = polygons()
+    frame.set_crs(None, allow_override=True).to_parquet(tmp_path / "nowhere.parquet")
+    frame.set_geometry(frame.centroid).to_parquet(tmp_path / "points.parquet")
+    frame.set_crs(4326, allow_override=True).to_parquet(tmp_path / "mars.parquet")
+    far = write_scene(tmp_path / "far.tif", Affine(10, 0, 9e5, 0, -10, 9e6))
+    (tmp_path / "l.json").write_text(json.dumps(LEGEND.to_dict()))
+    legend = ("--legend", tmp_path / "l.json")
+    before = names_in(tmp_path)
+    for arguments, word in (
+        ((good, tmp_path / "broken.gpkg"), "broken.gpkg"),
+        ((good, tmp_path / "no.gpkg"), "no.gpkg"),
+        ((good, far), "geoseg polygonize"),
+        ((good, tmp_path / "nowhere.parquet", *legend), "'nowhere' has no CRS"),
+        ((good, tmp_path / "points.parquet", *legend), "'points': holds Point"),
+        ((good, tmp_path / "mars.parquet", *legend), "'mars' has no place in EPSG:32721"),
+        ((good, good, "--scene", far), "the map 'map' lies elsewhere"),
+        ((good, good, good, *legend, *legend), "2 times for 3 maps"),
+    ):
+        done = call("view", *arguments, "-o", tmp_path / "page.html")
+        assert done.exit_code == 2 and word in done.output, done.output
+        assert len(done.output.strip().splitlines()) == 1, done.output
+        assert names_in(tmp_path) == before
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")  # a flat scene has no contrast to stretch

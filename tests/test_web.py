@@ -6,6 +6,7 @@ import http.client
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas as gpd
@@ -19,7 +20,8 @@ from test_export_raster import grid
 from test_export_vector import LEGEND
 
 from geoseg.export.serve import make_server
-from geoseg.export.web import Page, write_page
+from geoseg.export.web import Page, PageMap, write_page
+from geoseg.legend import Category, Legend
 
 pytestmark = pytest.mark.chromium
 
@@ -61,13 +63,12 @@ def a_page(folder: Path, side: int = 1400, cell: int = 20) -> Page:
         geometry=[s for s, _ in found],
         crs=32721,
     )
+    report = {"model": "m </script><script>alert(2)</script>", "seconds": "12"}
     return Page(
-        polygons=frame,
-        legend=LEGEND,
+        maps=[PageMap(polygons=frame, legend=LEGEND, report=report)],
         title="A map </title><script>alert(1)</script>",
         note='© somebody <img src=x onerror=alert(1)> "quoted"',
         scene=folder / "scene.tif",
-        report={"model": "m </script><script>alert(2)</script>", "seconds": "12"},
     )
 
 
@@ -109,7 +110,7 @@ def test_a_page_works_offline_without_a_word(tmp_path: Path, chrome: Browser) ->
     ]  # fmt: skip
     for text in charts:  # each polygon is in one bar
         counts = [int(part.rpartition(": ")[2].replace(",", "")) for part in text.split("; ")]
-        assert sum(counts) == len(page.polygons)
+        assert sum(counts) == len(page.maps[0].polygons)
     facts = chrome.value("document.getElementById('report').textContent")
     assert "seconds12" in facts and "m </script><script>alert(2)</script>" in facts
     # the button turns light to dark and back
@@ -125,7 +126,7 @@ def test_a_page_works_offline_without_a_word(tmp_path: Path, chrome: Browser) ->
         one.drawImage(canvas, -canvas.width / 2, -canvas.height / 2);
         return [...one.getImageData(0, 0, 1, 1).data];
     })()"""
-    chrome.value("tell(-1)")
+    chrome.value("tell([])")
     chrome.settle()
     before = chrome.value(at)
     chrome.value("[...document.querySelectorAll('#legend input')].at(-1).click()")
@@ -154,6 +155,111 @@ def test_a_page_works_offline_without_a_word(tmp_path: Path, chrome: Browser) ->
     chrome.size(390, 844, mobile=True)
     chrome.settle()
     chrome.picture(tmp_path / "phone.png")
+    assert chrome.value("document.documentElement.scrollWidth <= innerWidth")
+    assert chrome.errors == []
+    assert [url for url in chrome.requests if not url.startswith(("file:", "data:"))] == []
+    assert len([url for url in chrome.requests if url.startswith("file:")]) == 1
+
+
+def two_maps(folder: Path) -> Page:
+    """The map of ``a_page``, below one of fewer classes in degrees with a hostile name."""
+    page = a_page(folder, side=1100)
+    below = replace(page.maps[0], name="2020")
+    frame = below.polygons[below.polygons["category_id"] != 1].to_crs(4326)
+    legend = Legend((Category(0, "water </script><script>alert(3)</script>", "#d01c8b"),
+                     Category(7, "\u202edluoh 🌾 & <b>", "#4dac26")))  # fmt: skip
+    name = "2025 </script><img src=x onerror=alert(4)>"
+    above = PageMap(polygons=frame, legend=legend, name=name, report={"model": "new"})
+    return replace(page, maps=[above, below], title="Two maps")
+
+
+COLOUR_AT = """((x, y) => {
+    draw(false);
+    const one = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+    one.drawImage(canvas, -Math.round(screenX(x)), -Math.round(screenY(y)));
+    return [...one.getImageData(0, 0, 1, 1).data].join();
+})(data.cols / 3, data.rows / 2)"""
+
+
+def test_two_maps_share_a_page(tmp_path: Path, chrome: Browser) -> None:
+    path = tmp_path / "page.html"
+    page = two_maps(tmp_path)
+    write_page(page, path)
+    names = [one.name for one in page.maps]
+    chrome.size(1280, 800)
+    chrome.dark(False)
+    chrome.open(path.as_uri())
+    chrome.settle()
+    chrome.picture(tmp_path / "two.png")
+    texts = "((q) => [...document.querySelectorAll(q)].map((n) => n.textContent))"
+    assert chrome.value(f"{texts}('.head')") == names
+    shown = chrome.value(f"{texts}('#legend .class .name')")
+    assert {*shown} == {c.name for one in page.maps for c in one.legend} and len(shown) == 5
+    # a click tells what each map says, the upper first, whatever its CRS
+    x, y = chrome.value(
+        "(({x, y}) => [x + screenX(data.cols / 3), y + screenY(data.rows / 2)])"
+        "(canvas.getBoundingClientRect())"
+    )
+    chrome.click(x, y)
+    chrome.wait("document.querySelectorAll('#details h3').length === 2")
+    assert chrome.value(f"{texts}('#details h3')") == names
+    # both outlines whole, though the lake lies in four cells
+    chrome.wait("view.outlines.length === 8")
+    # the upper one covers the lower; without it, by the keyboard, the lower is seen
+    chrome.value("tell([])")
+    both = chrome.value(COLOUR_AT)
+    chrome.value("document.querySelector('.head input').focus()")
+    chrome.key(" ")
+    assert chrome.value("maps.map((map) => map.shown)") == [False, True]
+    chrome.settle()
+    below = chrome.value(COLOUR_AT)
+    assert below != both
+    assert chrome.value(f"new Set({texts}('#largest .from')).size") == 1
+    # one map on each side of the swipe; choosing a map shows it
+    for side, number in (("left", 0), ("right", 1)):
+        chrome.value(f"by('{side}').value = {number}")
+        chrome.value(f"by('{side}').dispatchEvent(new Event('change'))")
+    assert chrome.value("maps.map((map) => map.shown)") == [True, True]
+    chrome.value("swipeTo(0.02)")
+    chrome.settle()
+    assert chrome.value(COLOUR_AT) == below
+    chrome.value("swipeTo(0.9)")
+    chrome.settle()
+    assert chrome.value(COLOUR_AT) == both
+    # the divider is dragged
+    box = chrome.value(
+        "(({x, y, width, height}) => [x, y, width, height])(canvas.getBoundingClientRect())"
+    )
+    drag = [("mousePressed", 0.9), ("mouseMoved", 0.7), ("mouseReleased", 0.5)]
+    for kind, share in drag:
+        where = {"x": box[0] + box[2] * share, "y": box[1] + box[3] / 3}
+        chrome.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **where)
+    assert chrome.value("view.swipe") == pytest.approx(0.7, abs=0.01)
+    assert chrome.value("by('swipe').value") == "70"
+    # only the upper map's opacity
+    chrome.value("swipeTo(0.9)")
+    chrome.value("(([one]) => { one.value = 0; one.dispatchEvent(new Event('input')); })"
+                 "(document.querySelectorAll('.map input[type=range]'))")  # fmt: skip
+    chrome.settle()
+    assert chrome.value(COLOUR_AT) not in {both, below}
+    assert chrome.value("maps.map((map) => map.opacity)") == [0, 1]
+    # charts and reports of each
+    assert chrome.value(f"{texts}('#report h3')") == names
+    assert chrome.value(f"{texts}('#charts h3')") == names
+    chrome.call("Accessibility.enable")
+    nodes = chrome.call("Accessibility.getFullAXTree")["nodes"]
+    spoken = {n["name"]["value"] for n in nodes if "name" in n and n["name"].get("value")}
+    assert {*names, "Left of the swipe", "Opacity of all maps", f"Opacity of {names[0]}"} <= spoken
+    chrome.value("swipeTo(0.5)")
+    chrome.dark(True)
+    chrome.value("view.dirty = true")
+    chrome.settle()
+    chrome.picture(tmp_path / "two_dark.png")
+    for dark in (False, True):
+        chrome.dark(dark)
+        chrome.size(390, 844, mobile=True)
+        chrome.settle()
+        chrome.picture(tmp_path / f"two_phone_{dark}.png")
     assert chrome.value("document.documentElement.scrollWidth <= innerWidth")
     assert chrome.errors == []
     assert [url for url in chrome.requests if not url.startswith(("file:", "data:"))] == []
@@ -214,11 +320,12 @@ def test_a_served_page_shows_the_same_and_nothing_else(tmp_path: Path, chrome: B
         url = f"http://127.0.0.1:{server.server_port}"
         chrome.open(url + "/")
         chrome.settle()
-        assert chrome.value("rowAt(data.cols / 3, data.rows / 2)") >= 0
+        assert chrome.value("maps[0].rowAt(data.cols / 3, data.rows / 2)") >= 0
         assert chrome.errors == []
         assert all(r.startswith((url + "/", "data:")) for r in chrome.requests)
         for path in ("/../scene.tif", "/tiles/../scene.tif", "/tiles/s-0-%2e%2e-1", "/tiles/s-9-0-0",
-                     "/scene.tif", "/tiles/s-0-99999999-0", "/tiles/x-1", "/tiles/"):  # fmt: skip
+                     "/scene.tif", "/tiles/s-0-99999999-0", "/tiles/x-1", "/tiles/", "/tiles/t-1",
+                     "/tiles/v-1-0-0", "/tiles/c-0-99-0-0"):  # fmt: skip
             connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
             connection.request("GET", path)
             answer = connection.getresponse()

@@ -1,4 +1,4 @@
-"""geoseg serve: a map as a page in the browser."""
+"""geoseg serve: maps as a page in the browser."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["command"]
 
 
 @click.command(name="serve")
-@click.argument("map_file", metavar="MAP", type=click.Path(path_type=Path))
+@click.argument("files", metavar="MAP...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @page_options
 @click.option(
     "--port",
@@ -23,8 +23,9 @@ __all__ = ["command"]
     help="On 127.0.0.1; 0: any free one.",
 )
 @click.option("--open", "show", is_flag=True, help="Open the browser.")
-def command(map_file: Path, port: int, show: bool, **options: Any) -> None:
-    r"""Show MAP in the browser, its tiles made when they are looked at. Ctrl-C ends it.
+def command(files: tuple[Path, ...], port: int, show: bool, **options: Any) -> None:
+    r"""Show MAPs in the browser, their tiles made when they are
+    looked at. Ctrl-C ends it.
 
     The page can be reached from this machine only, and nothing can be changed through it.
 
@@ -33,7 +34,7 @@ def command(map_file: Path, port: int, show: bool, **options: Any) -> None:
     """
     from geoseg.export.serve import make_server
 
-    server = make_server(page_from(map_file, options), port)
+    server = make_server(page_from(files, options), port)
     url = f"http://127.0.0.1:{server.server_port}/"
     click.echo(url)
     if show:

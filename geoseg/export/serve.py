@@ -1,4 +1,4 @@
-"""The web page of a map too large for one file: pieces are made when they are asked for.
+"""The web page of maps too large for one file: pieces are made when they are asked for.
 
 Bound to this machine's loopback address. There is nothing to escape from: no path of a
 request is ever a path of the disk; a piece's name is a letter and numbers.
@@ -12,6 +12,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from geoseg.errors import OutputError
+from geoseg.export.pieces import is_key
 from geoseg.export.web import Page, head_of, pieces_of
 
 __all__ = ["make_server"]
@@ -25,7 +26,7 @@ def make_server(page: Page, port: int = 0) -> ThreadingHTTPServer:
     The caller runs ``serve_forever``. Raises OutputError when the port is taken.
     """
     pieces = pieces_of(page)
-    before, after = head_of(page, pieces.grid, 0, served=True)
+    before, after = head_of(page, pieces.grid, None if page.scene is None else 0, served=True)
     text = (before + after).encode()
     lock = threading.Lock()
 
@@ -44,7 +45,8 @@ def make_server(page: Page, port: int = 0) -> ThreadingHTTPServer:
             elif self.path.startswith("/tiles/") and (found := piece(self.path[7:])) is not None:
                 self._answer(HTTPStatus.OK, found, "application/octet-stream")
             else:  # nothing there is no failure: most maps have empty corners
-                status = HTTPStatus.NO_CONTENT if _is_piece(self.path) else HTTPStatus.NOT_FOUND
+                missing = self.path.startswith("/tiles/") and is_key(self.path[7:])
+                status = HTTPStatus.NO_CONTENT if missing else HTTPStatus.NOT_FOUND
                 self._answer(status, b"", "text/plain")
 
         def _answer(self, status: HTTPStatus, body: bytes, kind: str) -> None:
@@ -63,8 +65,3 @@ def make_server(page: Page, port: int = 0) -> ThreadingHTTPServer:
         return ThreadingHTTPServer(("127.0.0.1", port), Handler)
     except OSError as error:
         raise OutputError(f"port {port} can't be used: {error}: choose another") from error
-
-
-def _is_piece(path: str) -> bool:
-    kind, *numbers = path.removeprefix("/tiles/").split("-")
-    return kind in {"s", "c", "v"} and bool(numbers) and all(n.isdecimal() for n in numbers)

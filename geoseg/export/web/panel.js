@@ -7,7 +7,6 @@ const make = (tag, text, parent) => {
   if (parent) parent.append(node);
   return node;
 };
-const names = new Map(data.legend.map((c) => [c.id, c.name]));
 const number = (value, digits) =>
   value.toLocaleString("en", { maximumFractionDigits: digits, minimumFractionDigits: 0 });
 
@@ -30,84 +29,211 @@ function scaleBar() {
   node.textContent = length >= 1000 ? `${number(length / 1000, 1)} km` : `${number(length, 2)} m`;
 }
 
-function buildLegend() {
-  const total = data.legend.reduce((sum, c) => sum + c.area, 0) || 1;
-  for (const c of data.legend) {
-    const label = make("label", undefined, by("legend"));
-    const box = make("input", undefined, label);
-    box.type = "checkbox";
-    box.checked = true;
-    const swatch = make("span", undefined, label);
-    swatch.className = "swatch";
-    swatch.style.background = c.colour;
-    const name = make("bdi", c.name, label);
-    name.className = "name";
-    const share = number((100 * c.area) / total, 1);
-    const text = data.metres ? `${ground(c.area)} · ${share} %` : `${share} %`;
-    make("span", text, label).className = "amount";
-    const bar = make("span", undefined, label);
-    bar.className = "bar";
-    bar.style.width = `${(100 * c.area) / total}%`;
-    bar.style.background = c.colour;
-    box.addEventListener("change", () => {
-      if (box.checked) view.hidden.delete(c.id);
-      else view.hidden.add(c.id);
-      recolour();
+const several = maps.length > 1;
+
+// A class: its switch, colour, area and share.
+function classRow(map, c, total, parent) {
+  const label = make("label", undefined, parent);
+  label.className = "class";
+  const box = make("input", undefined, label);
+  box.type = "checkbox";
+  box.checked = true;
+  const swatch = make("span", undefined, label);
+  swatch.className = "swatch";
+  swatch.style.background = c.colour;
+  make("bdi", c.name, label).className = "name";
+  const percent = (100 * c.area) / total;
+  const share = percent < 0.05 ? "< 0.1 %" : `${number(percent, 1)} %`;
+  const text = map.areas ? `${ground(c.area)} · ${share}` : share;
+  make("span", text, label).className = "amount";
+  const bar = make("span", undefined, label);
+  bar.className = "bar";
+  bar.style.width = `${percent}%`;
+  bar.style.background = c.colour;
+  box.addEventListener("change", () => {
+    if (box.checked) map.hidden.delete(c.id);
+    else map.hidden.add(c.id);
+    map.recolour();
+  });
+}
+
+function slider(name, label, value, parent, act) {
+  const line = make("div", undefined, parent);
+  line.className = "slider";
+  const text = make("span", name, line);
+  text.setAttribute("aria-hidden", "true");
+  const range = make("input", undefined, line);
+  Object.assign(range, { type: "range", min: 0, max: 100, value });
+  range.setAttribute("aria-label", label);
+  range.addEventListener("input", () => {
+    act(range.value / 100);
+    view.dirty = true;
+  });
+}
+
+// A map among several: its switch, its classes, its opacity.
+function mapGroup(map, parent) {
+  const group = make("section", undefined, parent);
+  group.className = "map";
+  group.setAttribute("role", "group");
+  group.setAttribute("aria-label", map.name);
+  const head = make("label", undefined, group);
+  head.className = "head";
+  map.box = make("input", undefined, head);
+  map.box.type = "checkbox";
+  map.box.checked = true;
+  make("bdi", map.name, head);
+  map.box.addEventListener("change", () => show(map, map.box.checked));
+  const list = make("details", undefined, group);
+  list.open = maps.reduce((sum, one) => sum + one.legend.length, 0) <= 24 || map.number === 0;
+  make("summary", `${number(map.legend.length)} classes`, list);
+  slider("Opacity", `Opacity of ${map.name}`, 100, group, (value) => (map.opacity = value));
+  return list;
+}
+
+function buildMaps() {
+  by("h-legend").textContent = several ? "Maps" : "Classes";
+  by("h-opacity").textContent = several ? "All maps" : "Opacity";
+  by("opacity").setAttribute("aria-label", several ? "Opacity of all maps" : "Opacity");
+  for (const map of maps) {
+    const parent = several ? mapGroup(map, by("legend")) : by("legend");
+    const total = map.legend.reduce((sum, c) => sum + c.area, 0) || 1;
+    for (const c of map.legend) classRow(map, c, total, parent);
+  }
+}
+
+function show(map, shown) {
+  map.shown = shown;
+  if (map.box) map.box.checked = shown;
+  view.dirty = true;
+  buildLargest();
+}
+
+// What the swipe parts: the scene or a map, and all maps that are shown or one of them.
+function buildSides() {
+  by("sides").hidden = !several;
+  if (!several) return;
+  view.sides = data.scene ? [-1, -1] : [0, 1];
+  for (const [side, id] of ["left", "right"].entries()) {
+    const select = by(id);
+    if (side === 1 || data.scene) make("option", side ? "Maps shown" : "Scene", select).value = -1;
+    for (const map of maps) make("option", map.name, select).value = map.number;
+    select.value = view.sides[side];
+    select.addEventListener("change", () => {
+      view.sides[side] = Number(select.value);
+      if (view.sides[side] >= 0) show(maps[view.sides[side]], true);
+      swipeTo(view.swipe || 0.5);
     });
   }
+}
+
+function swipeTo(share) {
+  view.swipe = clamp(share, 0, 1);
+  by("swipe").value = Math.round(100 * view.swipe);
+  view.dirty = true;
+  // what lies where, written beside the divider
+  by("tags").hidden = !several || view.swipe === 0;
+  const [left, right] = by("tags").children;
+  left.textContent = view.sides[0] < 0 ? "Scene" : maps[view.sides[0]].name;
+  right.textContent = view.sides[1] < 0 ? "Maps shown" : maps[view.sides[1]].name;
+  left.style.right = `calc(${100 - 100 * view.swipe}% + 8px)`;
+  right.style.left = `calc(${100 * view.swipe}% + 8px)`;
+  left.hidden = view.swipe < 0.15;
+  right.hidden = view.swipe > 0.85;
 }
 
 const digits = { area_m2: 1, perimeter_m: 1, score: 3 };
 const units = { area_m2: " m²", perimeter_m: " m" };
 
-function tell(row) {
-  view.selected = row;
+async function outline(found) {
+  view.selected = found;
+  view.outlines = [];
   view.dirty = true;
+  for (const [map, row] of found) {
+    for await (const part of map.outline(row)) {
+      if (view.selected !== found) return;
+      view.outlines.push(part);
+      view.dirty = true;
+    }
+  }
+}
+
+// Polygons as [map, row], told below one another.
+function tell(found) {
+  outline(found);
   const list = by("details");
   list.replaceChildren();
-  if (row < 0) {
-    make("p", "Nothing there.", list);
-    return;
-  }
-  const terms = make("dl", undefined, list);
-  for (const [column, values] of Object.entries(table)) {
-    if (column === "box" || values[row] === null) continue;
-    make("dt", data.words[column] || column, terms);
-    const value = values[row];
-    const text = typeof value === "number" ? number(value, digits[column] ?? 3) : String(value);
-    make("bdi", text + (units[column] || ""), make("dd", undefined, terms));
+  if (!found.length) make("p", "Nothing there.", list);
+  for (const [map, row] of found) {
+    if (several) make("bdi", map.name, make("h3", undefined, list));
+    const terms = make("dl", undefined, list);
+    for (const [column, values] of Object.entries(map.table)) {
+      if (column === "box" || values[row] === null) continue;
+      make("dt", map.words[column] || column, terms);
+      const value = values[row];
+      const text = typeof value === "number" ? number(value, digits[column] ?? 3) : String(value);
+      make("bdi", text + (units[column] || ""), make("dd", undefined, terms));
+    }
   }
 }
 
+// Left of the swipe, where the scene is alone, the maps that lie right of it are asked.
 async function tellAt(sx, sy) {
-  tell(await rowAt(gridX(sx), gridY(sy)));
+  const left = mapsOn(0);
+  const asked = sx < view.swipe * view.wide && left.length ? left : mapsOn(1);
+  const rows = await Promise.all(asked.map((map) => map.rowAt(gridX(sx), gridY(sy))));
+  tell(asked.map((map, n) => [map, rows[n]]).filter(([, row]) => row >= 0));
 }
 
+const sizesOf = (map) => map.table.area_m2 || map.table.pixels || [];
+
+function orderBySize() {
+  for (const map of maps) {
+    const size = sizesOf(map);
+    map.order = map.table.category_id ? [...map.table.category_id.keys()] : [];
+    map.order.sort((a, b) => size[b] - size[a]);
+  }
+}
+
+const MOST = 25;
+
+// The largest of the maps that are shown, by the classes' names.
 function buildLargest() {
   const list = by("largest");
   const wanted = by("find").value.trim().toLowerCase();
-  const rows = table.category_id ? [...table.category_id.keys()] : [];
-  const name = (row) => names.get(table.category_id[row]) ?? "";
-  const size = table.area_m2 || table.pixels || [];
-  const found = rows.filter((row) => name(row).toLowerCase().includes(wanted));
-  found.sort((a, b) => size[b] - size[a]);
+  const found = [];
+  for (const map of maps.filter((one) => one.shown)) {
+    const fits = new Set();
+    for (const [id, name] of map.names) if (name.toLowerCase().includes(wanted)) fits.add(id);
+    let left = MOST;
+    for (const row of map.order) {
+      if (!fits.has(map.idOf(row))) continue;
+      found.push([map, row]);
+      left -= 1;
+      if (!left) break;
+    }
+  }
+  found.sort(([a, i], [b, j]) => sizesOf(b)[j] - sizesOf(a)[i]);
   list.replaceChildren();
-  for (const row of found.slice(0, 25)) {
+  for (const [map, row] of found.slice(0, MOST)) {
     const button = make("button", undefined, make("li", undefined, list));
     button.type = "button";
-    make("bdi", name(row), button);
-    const amount = table.area_m2 ? ground(size[row]) : `${number(size[row] || 0)} px`;
-    make("span", amount, button).className = "amount";
+    const words = make("span", undefined, button);
+    words.className = "words";
+    make("bdi", map.names.get(map.idOf(row)), words);
+    if (several) make("bdi", map.name, words).className = "from";
+    const size = sizesOf(map)[row];
+    make("span", map.areas ? ground(size) : `${number(size || 0)} px`, button).className = "amount";
     button.addEventListener("click", () => {
-      fit(table.box.slice(row * 4, row * 4 + 4));
-      tell(row);
+      fit(map.table.box.slice(row * 4, row * 4 + 4));
+      tell([[map, row]]);
     });
   }
   if (!found.length) make("li", "None.", list);
 }
 
 // How often values fall between marks; the numbers are in the text, too.
-function chart(title, values, marks, say) {
+function chart(map, title, values, marks, say) {
   const counts = new Array(marks.length - 1).fill(0);
   for (const value of values) {
     if (value === null || value === undefined) continue;
@@ -123,7 +249,8 @@ function chart(title, values, marks, say) {
   bars.className = "bars";
   bars.setAttribute("role", "img");
   const words = counts.map((n, i) => `${say(marks[i])} to ${say(marks[i + 1])}: ${number(n)}`);
-  bars.setAttribute("aria-label", `${title}. ${words.join("; ")}`);
+  const whose = several ? ` of ${map.name}` : "";
+  bars.setAttribute("aria-label", `${title}${whose}. ${words.join("; ")}`);
   for (const [place, count] of counts.entries()) {
     const bar = make("span", undefined, bars);
     bar.style.height = `${(100 * count) / most}%`;
@@ -134,9 +261,9 @@ function chart(title, values, marks, say) {
   for (const end of [marks[0], marks.at(-1)]) make("span", say(end), ends);
 }
 
-function buildCharts() {
-  const sizes = table.area_m2 || table.pixels || [];
-  const unit = table.area_m2 ? " m²" : " px";
+function chartsOf(map) {
+  const sizes = sizesOf(map);
+  const unit = map.areas ? " m²" : " px";
   const known = sizes.filter((value) => value > 0);
   if (known.length) {
     const decade = (value) => Math.log10(value);
@@ -150,17 +277,31 @@ function buildCharts() {
     const last = Math.max(Math.floor(2 * decade(high)) + 1, first + 1);
     const marks = Array.from({ length: last - first + 1 }, (_, i) => 10 ** ((first + i) / 2));
     const say = (value) => `${Number(value.toPrecision(2)).toLocaleString("en")}${unit}`;
-    chart("Polygons by size", known, marks, say);
+    chart(map, "Polygons by size", known, marks, say);
   }
   const tenths = Array.from({ length: 11 }, (_, i) => i / 10);
-  chart("Polygons by confidence", table.score || [], tenths, (value) => number(value, 1));
+  chart(map, "Polygons by confidence", map.table.score || [], tenths, (value) => number(value, 1));
+}
+
+function buildCharts() {
+  for (const map of maps) {
+    const before = by("charts").children.length;
+    const head = several ? make("h3", undefined, by("charts")) : null;
+    if (head) make("bdi", map.name, head);
+    chartsOf(map);
+    if (head && by("charts").children.length === before + 1) head.remove();
+  }
   if (by("charts").children.length < 2) by("charts").remove();
 }
 
 function buildReport() {
-  for (const [name, value] of Object.entries(data.report)) {
-    make("dt", name, by("report"));
-    make("bdi", value, make("dd", undefined, by("report")));
+  for (const map of maps) {
+    if (several) make("bdi", map.name, make("h3", undefined, by("report")));
+    const terms = make("dl", undefined, by("report"));
+    for (const [name, value] of Object.entries(map.report)) {
+      make("dt", name, terms);
+      make("bdi", value, make("dd", undefined, terms));
+    }
   }
 }
 
@@ -170,8 +311,7 @@ function tools() {
     view.dirty = true;
   });
   by("swipe").addEventListener("input", (event) => {
-    view.swipe = event.target.value / 100;
-    view.dirty = true;
+    swipeTo(event.target.value / 100);
   });
   by("in").addEventListener("click", () => zoomAt(2, view.wide / 2, view.high / 2));
   by("out").addEventListener("click", () => zoomAt(0.5, view.wide / 2, view.high / 2));
@@ -185,81 +325,3 @@ function tools() {
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", reground);
 }
-
-const keys = {
-  ArrowLeft: () => move(view.x - 80 / view.k, view.y, view.k),
-  ArrowRight: () => move(view.x + 80 / view.k, view.y, view.k),
-  ArrowUp: () => move(view.x, view.y - 80 / view.k, view.k),
-  ArrowDown: () => move(view.x, view.y + 80 / view.k, view.k),
-  "+": () => zoomAt(1.5, view.wide / 2, view.high / 2),
-  "=": () => zoomAt(1.5, view.wide / 2, view.high / 2),
-  "-": () => zoomAt(1 / 1.5, view.wide / 2, view.high / 2),
-  0: () => fit([0, 0, data.cols, data.rows]),
-  Enter: () => tellAt(view.wide / 2, view.high / 2),
-};
-
-function hands() {
-  const fingers = new Map();
-  let moved = 0;
-  const spread = () => {
-    const [a, b] = [...fingers.values()];
-    return [Math.hypot(a.x - b.x, a.y - b.y), (a.x + b.x) / 2, (a.y + b.y) / 2];
-  };
-  canvas.addEventListener("pointerdown", (event) => {
-    canvas.setPointerCapture(event.pointerId);
-    fingers.set(event.pointerId, { x: event.offsetX, y: event.offsetY });
-    moved = fingers.size > 1 ? 99 : 0;
-  });
-  canvas.addEventListener("pointermove", (event) => {
-    const last = fingers.get(event.pointerId);
-    if (!last) return;
-    const was = fingers.size > 1 ? spread() : null;
-    const dx = event.offsetX - last.x;
-    const dy = event.offsetY - last.y;
-    fingers.set(event.pointerId, { x: event.offsetX, y: event.offsetY });
-    moved += Math.abs(dx) + Math.abs(dy);
-    if (was) {
-      const [size, x, y] = spread();
-      zoomAt(size / was[0], x, y);
-      move(view.x - (x - was[1]) / view.k, view.y - (y - was[2]) / view.k, view.k);
-    } else move(view.x - dx / view.k, view.y - dy / view.k, view.k);
-  });
-  const up = (event) => {
-    const last = fingers.get(event.pointerId);
-    fingers.delete(event.pointerId);
-    if (last && event.type === "pointerup" && moved < 5) tellAt(event.offsetX, event.offsetY);
-  };
-  canvas.addEventListener("pointerup", up);
-  canvas.addEventListener("pointercancel", up);
-  canvas.addEventListener("wheel", (event) => {
-    event.preventDefault();
-    zoomAt(2 ** (-event.deltaY / 300), event.offsetX, event.offsetY);
-  }, { passive: false });
-  canvas.addEventListener("keydown", (event) => {
-    const act = keys[event.key];
-    if (!act || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    act();
-  });
-}
-
-async function start() {
-  document.title = data.title;
-  by("title").textContent = data.title;
-  by("note").textContent = data.note;
-  table = (await parsed("table")) || {};
-  recolour();
-  reground();
-  buildLegend();
-  buildLargest();
-  buildCharts();
-  buildReport();
-  tools();
-  hands();
-  resize();
-  fit([0, 0, data.cols, data.rows]);
-  new ResizeObserver(resize).observe(canvas);
-  requestAnimationFrame(frame);
-  document.documentElement.dataset.ready = "1";
-}
-start();
