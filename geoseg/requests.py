@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from geoseg.errors import InputError
+from geoseg.models.names import check_runtime_names
+from geoseg.models.segmenter import Runtime
 from geoseg.outlines import Geometry
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ __all__ = ["MapRequest", "RunOptions"]
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """How a job is run. None leaves the choice to geoseg. Raises InputError for numbers that
-    no job can be run with.
+    no job can be run with, and for a device, backend or precision that there is nowhere.
 
     Attributes:
         bands: scene bands in the model's order, by name or number from 1.
@@ -68,6 +70,9 @@ class RunOptions:
         _check_least({"workers": self.workers}, -1)
         _check_least({"halo": self.halo}, 0)
         _check_least({"min_area": self.min_area_m2, "fill_holes": self.fill_holes_m2}, 0)
+        check_runtime_names(
+            Runtime(device=self.device, backend=self.backend, precision=self.precision)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

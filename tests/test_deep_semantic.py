@@ -195,7 +195,7 @@ def test_thresholds_make_nodata_where_no_class_reaches_its_own(segmenter) -> Non
     assert set(np.unique(labels)) == {0, 255}
     with pytest.raises(InputError, match="no category 'shed'"):
         segmenter.with_parameters(thresholds={"shed": 0.5})
-    for wrong in ({"symmetries": 3}, {"score": "x"}, {"temperature": 0}):
+    for wrong in ({"symmetries": 3}, {"score": "x"}, {"temperature": 0}, {"symetries": 2}):
         with pytest.raises(ModelError, match="roofs: "):
             segmenter.with_parameters(**wrong)
 

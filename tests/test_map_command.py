@@ -203,7 +203,14 @@ def test_numbers_that_no_job_can_be_run_with(scene: Path, tmp_path: Path, option
     assert option.partition("=")[0] in line
 
 
-@pytest.mark.parametrize("option", ["--halo=7", "--tile-size=40", "--aoi=0,0,1,1"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("--halo=7", "--tile-size=40", "--aoi=0,0,1,1"),
+        *("--device=gpu", "--device=cuda:x", "--backend=tensorflow", "--precision=fp8"),
+        *("--set=symetries=8", "--set=symmetries"),
+    ],
+)
 def test_what_a_network_cannot_have_is_said_before_it_is_loaded(
     tmp_path: Path, option: str
 ) -> None:
@@ -214,6 +221,7 @@ def test_what_a_network_cannot_have_is_said_before_it_is_loaded(
         [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert option.partition("=")[2].partition("=")[0] in done.stderr
     assert done.stdout == "False\n"
     assert not list(tmp_path.iterdir())
 

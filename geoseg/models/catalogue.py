@@ -12,6 +12,7 @@ from typing import Any
 
 from geoseg.errors import ModelError
 from geoseg.models.fit import choose_bands, match_bands
+from geoseg.models.names import check_parameter_names
 from geoseg.models.segmenter import Fittable, ModelCard, Segmenter
 
 __all__ = [
@@ -78,6 +79,9 @@ def load_model(
         from geoseg.models.deep.ensemble import ensemble
 
         return ensemble([load_model(part, parameters) for part in text.split("+")])
+    card = card_of(name)
+    if parameters and card is not None:
+        check_parameter_names(card, parameters)
     segmenter = _load(text)
     if not parameters:
         return segmenter

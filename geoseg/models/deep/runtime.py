@@ -14,12 +14,10 @@ import torch
 
 from geoseg.errors import ModelError
 from geoseg.heap import keep_memory
+from geoseg.models.names import BACKENDS, PRECISIONS, check_runtime_names
 from geoseg.models.segmenter import ModelCard, Runtime
 
 __all__ = ["available", "choose", "configure", "memory_format"]
-
-BACKENDS = ("torch", "openvino", "onnxruntime")
-PRECISIONS = ("fp32", "bf16", "fp16")
 
 BATCH_PX = 256 * 256
 """Pixels of a batch on a processor: more gains little and is wasted where a block is small."""
@@ -90,8 +88,6 @@ def _check_device(device: str) -> None:
     count = {"cpu": 1, "mps": int(torch.backends.mps.is_available())}.get(kind, 0)
     if kind == "cuda":
         count = torch.cuda.device_count()
-    if kind not in ("cpu", "cuda", "mps") or (number and not number.isdigit()):
-        raise ModelError(f"device {device!r} is unknown: use cpu, cuda, cuda:N or mps")
     if int(number or 0) >= count:
         raise ModelError(f"device {device!r}: this machine has {count} of its kind; use cpu")
 
@@ -103,9 +99,9 @@ def choose(card: ModelCard, wanted: Runtime, backends: tuple[str, ...] = BACKEND
     ``backends`` are those that the network can run on. Raises ModelError where what was
     asked for can't be had here.
     """
+    check_runtime_names(wanted)
     device = default_device() if wanted.device == "auto" else wanted.device
     _check_device(device)
-    _check_names(wanted)
     # what the card was measured for comes first; the rest is had by asking for it
     pairs = [tuple(pair.split("-", 1)) for pair in card.runtimes]
     if wanted.backend != "auto" or wanted.precision != "auto":
@@ -129,15 +125,6 @@ def choose(card: ModelCard, wanted: Runtime, backends: tuple[str, ...] = BACKEND
     asked = f"--backend {wanted.backend} --precision {wanted.precision}"
     detail = "; ".join(dict.fromkeys(reasons))
     raise ModelError(f"{card.name} can't run on {device} with {asked}: {detail}")
-
-
-def _check_names(wanted: Runtime) -> None:
-    for kind, value, known in (
-        ("backend", wanted.backend, BACKENDS),
-        ("precision", wanted.precision, PRECISIONS),
-    ):
-        if value != "auto" and value not in known:
-            raise ModelError(f"there is no {kind} {value!r}: use one of {', '.join(known)}")
 
 
 def default_batch(card: ModelCard, device: str) -> int:

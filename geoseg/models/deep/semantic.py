@@ -24,6 +24,7 @@ from geoseg.models.deep.network import BundleNetwork, ModuleNetwork, Network
 from geoseg.models.deep.runtime import choose
 from geoseg.models.deep.symmetry import SYMMETRIES, apply, undo
 from geoseg.models.fit import fit_scene
+from geoseg.models.names import check_parameter_names
 from geoseg.models.segmenter import LabelTile, ModelCard, Runtime, SemanticTile, TileResult
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class SemanticSegmenter:
         """
         if "legend" in parameters:
             return self._with_legend(str(parameters.pop("legend"))).with_parameters(**parameters)
+        check_parameter_names(self.card, parameters)
         merged = dict(self.card.parameters) | parameters
         check_parameters(self.card, merged)
         card = replace(self.card, parameters=merged)
