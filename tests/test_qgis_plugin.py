@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import json
+import re
 import shutil
 import subprocess
 import zipfile
+from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import geopandas as gpd
 import numpy as np
@@ -209,24 +213,101 @@ def by_program(folder: Path, program: str) -> None:
     assert len(gpd.read_file(chained)) == 25
 
 
+REQUIRED = ("name", "description", "version", "qgisMinimumVersion", "author", "email", "about",
+            "tracker", "repository")  # fmt: skip
+ADDRESSES = {"homepage": "https://example.org/a%20b", "repository": "https://example.org/code",
+             "tracker": "https://example.org/code/issues", "email": "a@example.org",
+             "author": "Somebody"}  # fmt: skip
+
+
+def check_plugin(path: Path) -> dict[str, str]:
+    """The plugin repository's rules (validator.py of QGIS-Plugins-Website), but for opening the
+    addresses; returns the metadata.
+    """
+    assert path.stat().st_size <= 25_000_000
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        names = archive.namelist()
+        package = names[0][: names[0].index("/")]
+        assert {name.split("/")[0] for name in names} == {package}
+        assert package.isidentifier() and re.fullmatch(r"[A-Za-z][A-Za-z0-9-_]+", package)
+        for name in names:
+            assert ".." not in name and not name.startswith("/") and ".pyc" not in name
+            assert not {"__MACOSX", ".git", "__pycache__"} & set(name.split("/"))
+            assert Path(name).suffix in {".py", ".json", ".svg", ".txt", ""}, "a binary"
+        assert f"{package}/LICENSE" in names
+        code = archive.read(f"{package}/__init__.py").decode()
+        parser = configparser.ConfigParser()
+        parser.optionxform = str  # type: ignore[assignment]
+        parser.read_string(archive.read(f"{package}/metadata.txt").decode())
+        stated = dict(parser["general"])
+        assert f"{package}/{stated['icon']}" in names
+    assert any(
+        isinstance(one, ast.FunctionDef) and one.name == "classFactory"
+        for one in ast.parse(code).body
+    )
+    assert set(REQUIRED) <= {name for name, value in stated.items() if value.strip()}
+    for name in ("tracker", "repository", "homepage"):
+        url = urlsplit(stated[name])
+        assert url.scheme and url.netloc
+        assert stated[name] not in {"http://bugs", "http://repo", "http://homepage"}
+    assert "/" not in stated["author"] and "@" in stated["email"]
+    for name in ("experimental", "deprecated", "server"):
+        assert stated[name] in {"True", "False"}
+    low, high = (stated[f"qgis{end}Version"].split(".") for end in ("Minimum", "Maximum"))
+    assert [int(part) for part in low] < [int(part) for part in high]
+    return stated
+
+
+def zipped(path: Path, addresses: dict[str, str]) -> Any:
+    given = [f"--set={name}={text}" for name, text in addresses.items()]
+    return CliRunner().invoke(geoseg, ["qgis", "zip", "-o", str(path), *given])
+
+
 def test_the_zip_is_what_the_plugin_repository_takes(tmp_path: Path) -> None:
     path = tmp_path / "plugin.zip"
-    done = CliRunner().invoke(geoseg, ["qgis", "zip", "-o", str(path)])
+    done = zipped(path, ADDRESSES)
     assert done.exit_code == 0, done.output
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        text = archive.read("geoseg_processing/metadata.txt").decode()
-    assert {name.partition("/")[0] for name in names} == {"geoseg_processing"}
-    files = {name.partition("/")[2] for name in names}
-    assert {"__init__.py", "metadata.txt", "icon.svg", "LICENSE", "algorithms.json"} <= files
-    assert not any(name.endswith((".pyc", "command.json")) for name in files)
-    metadata = configparser.ConfigParser()
-    metadata.read_string(text)
-    wanted = {"name", "qgisMinimumVersion", "description", "about", "version", "author", "email",
-              "repository", "tracker", "homepage", "icon", "hasProcessingProvider"}  # fmt: skip
-    assert {name.lower() for name in wanted} <= set(metadata["general"])
-    assert metadata["general"]["icon"] in files
-    assert metadata["general"]["version"] == geoseg_version
-    assert all(metadata["general"][key].startswith("https://") for key in
-               ("homepage", "repository", "tracker"))  # fmt: skip
-    assert CliRunner().invoke(geoseg, ["qgis", "zip", "-o", str(path)]).exit_code == 2
+    stated = check_plugin(path)
+    assert {name: stated[name] for name in ADDRESSES} == ADDRESSES
+    assert stated["version"] == geoseg_version and stated["hasProcessingProvider"] == "yes"
+    assert zipped(path, ADDRESSES).exit_code == 2  # it is there
+    first = path.read_bytes()
+    path.unlink()
+    zipped(path, ADDRESSES)
+    assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *[("homepage", "geoseg.org"), ("tracker", "file:///issues"), ("email", "nobody")],
+        *[("author", "a/b"), ("repository", "https://"), ("about", "x"), ("email", " ")],
+        ("repository", "https://example.org/\nexperimental=False"),
+    ],
+)
+def test_addresses_that_the_repository_refuses_are_one_line(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    done = zipped(tmp_path / "plugin.zip", {**ADDRESSES, name: text})
+    assert done.exit_code == 2 and name in done.output, done.output
+    assert len(done.output.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_addresses_are_those_of_the_package(tmp_path: Path) -> None:
+    stated = metadata("geoseg")
+    author = " ".join(stated.get_all("Author-email") or [])
+    urls = dict(line.split(", ", 1) for line in stated.get_all("Project-URL"))
+    path = tmp_path / "plugin.zip"
+    done = zipped(path, {})
+    if {"Repository", "Issues"} <= set(urls) and "@" in author:
+        assert done.exit_code == 0, done.output
+        found = check_plugin(path)
+        assert found["repository"] == urls["Repository"]
+        assert found["tracker"] == urls["Issues"]
+        assert found["homepage"] == urls.get("Homepage", urls["Documentation"])
+        assert found["email"] in author
+    else:  # what is not stated is asked for, and not made up
+        assert done.exit_code == 2 and "--set" in done.output
+        assert not path.exists()
