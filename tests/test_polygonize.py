@@ -98,6 +98,18 @@ def test_what_cannot_be_done_is_said_in_one_line(tmp_path: Path) -> None:
         assert not Path(out).exists()
 
 
+@pytest.mark.parametrize("suffix", [".geojson", ".pmtiles"])
+def test_a_local_crs_has_no_degrees(tmp_path: Path, suffix: str) -> None:
+    local = 'LOCAL_CS["site grid",UNIT["metre",1]]'
+    source = write(tmp_path / "site.tif", landcover(), crs=local)
+    result = run(source, "-o", str(tmp_path / f"out{suffix}"), "-q")
+    assert result.exit_code == 2 and result.output.count("\n") == 1
+    for word in (f"out{suffix}", "site.tif", "'site grid'", ".gpkg"):
+        assert word in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["site.tif"]
+    assert run(source, "-o", str(tmp_path / "out.gpkg"), "-q").exit_code == 0
+
+
 def test_pixel_coordinates_on_request(tmp_path: Path) -> None:
     source = write(tmp_path / "n.tif", landcover(), crs=None, transform=Affine.identity())
     out = tmp_path / "out.parquet"

@@ -59,6 +59,7 @@ def command(raster: str, output: str, **options: Any) -> None:
     geoseg polygonize labels.tif -o labels.fgb --leave-out 0 --connectivity 8
     """
     from geoseg.commands.map import interruptible
+    from geoseg.export.degrees import check_place
     from geoseg.export.target import check_output
     from geoseg.export.vector import VectorOptions, write_vector
     from geoseg.outlines import as_geometry, layer_type
@@ -67,6 +68,7 @@ def command(raster: str, output: str, **options: Any) -> None:
 
     check_output(output, overwrite=options["overwrite"])
     labels = _open(raster, options)
+    check_place(output, labels.attributes.crs_wkt, raster)
     wanted = VectorizeOptions(
         nodata=options["leave_out"],
         connectivity=int(options["connectivity"]),

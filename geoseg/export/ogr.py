@@ -22,6 +22,7 @@ from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureErr
 from geoseg.errors import OutputError
 from geoseg.export import qgis
 from geoseg.export.columns import alias_of, provenance_json, shapefile_name
+from geoseg.export.degrees import check_place
 
 if TYPE_CHECKING:
     from geoseg.export.vector import Table, VectorOptions
@@ -67,11 +68,7 @@ def style(table: Table, legend: Legend | None, options: VectorOptions) -> str:
 def write(table: Table, path: Path, layer: str, qml: str, provenance: Mapping[str, str]) -> None:
     """Write the table as the one layer of a new file."""
     suffix = path.suffix.lower()
-    if suffix in {".geojson", ".pmtiles"} and table.crs is None:
-        raise OutputError(
-            f"{path.name}: {_DRIVERS[suffix]} is in WGS 84, but the map has no CRS: "
-            "write .gpkg, .fgb or .parquet, or give the CRS"
-        )
+    check_place(path.name, table.crs)
     reader, crs = _prepared(table, suffix)
     with _reproducible():
         try:
