@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.vectorize import columns as col
+from geoseg.vectorize.arcs import build_set, keep_vertices
 from geoseg.vectorize.connect import select
-from geoseg.vectorize.lobes import build_set, keep_vertices
 from geoseg.vectorize.rings import Polygons, Rings
 from geoseg.vectorize.spill import Growing
 
@@ -47,18 +47,18 @@ class Coverage:
         Rounds end when no polygon finds a chord wrong that another has not split already.
         """
         self._keep.resize(len(self._xy))
-        known: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
-        nothing = build_set(known[0])
-        fresh, first = nothing, 1
-        for _ in range(_ROUNDS):
-            known_set = build_set(np.concatenate(known))
-            how = (self._shape, 1 / tolerance[0], 1 / tolerance[1], known_set, fresh, first)
-            found = [self._round(start, end, how) for start, end in self._chunks()]
-            new = np.unique(np.concatenate([np.empty(0, np.int64), *found]))
-            if not len(new):
+        known = build_set(np.empty(0, np.int64))
+        fresh = touched = known
+        keys: list[NDArray[np.int64]] = []
+        for turn in range(_ROUNDS):
+            scale = 1 / tolerance[0], 1 / tolerance[1]
+            how = (self._shape, *scale, known, fresh, touched, int(turn == 0))
+            found = np.concatenate([self._round(*chunk, how) for chunk in self._chunks()])
+            if not len(found):
                 return
-            known.append(new)
-            fresh, first = build_set(new), 0
+            keys.append(np.ascontiguousarray(found[:, 0]))
+            known, fresh = build_set(np.concatenate(keys)), build_set(keys[-1])
+            touched = build_set(np.ascontiguousarray(found[:, 1]))
         raise AssertionError("simplifying did not come to an end")
 
     def _round(self, start: int, end: int, how: object) -> NDArray[np.int64]:
