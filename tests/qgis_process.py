@@ -22,6 +22,7 @@ from qgis.core import (  # noqa: E402
     QgsProcessingModelChildParameterSource,
     QgsProcessingModelOutput,
     QgsProcessingModelParameter,
+    QgsProcessingParameterDefinition,
     QgsProcessingParameterRasterLayer,
     QgsProject,
     QgsVectorLayer,
@@ -102,6 +103,7 @@ def write_model(path):
     return model.validate()[0] and model.toFile(path)
 
 
+hidden = QgsProcessingParameterDefinition.FlagAdvanced
 answer = {"algorithms": [], "runs": []}
 for algorithm in registry.providerById("geoseg").algorithms():
     answer["algorithms"].append(
@@ -109,6 +111,7 @@ for algorithm in registry.providerById("geoseg").algorithms():
             "id": algorithm.id(),
             "help": algorithm.shortHelpString(),
             "parameters": [p.name() for p in algorithm.parameterDefinitions()],
+            "advanced": [p.name() for p in algorithm.parameterDefinitions() if p.flags() & hidden],
             "can_run": algorithm.canExecute()[0],
             "widgets": widgets(algorithm),
         }

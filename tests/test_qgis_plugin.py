@@ -14,16 +14,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import click
 import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
 import rasterio.features
+import rasterio.warp
 import shapely
 from click.testing import CliRunner
 from test_export_raster import grid
 from test_qgis import SYSTEM_PYTHON, _qgis, qgis_environment  # noqa: F401
 
+import geoseg as geoseg_package
 from geoseg import __version__ as geoseg_version
 from geoseg.cli import geoseg
 
@@ -66,15 +69,36 @@ def test_algorithms_run_report_and_can_be_cancelled(tmp_path: Path) -> None:
     scene, large = tmp_path / "scene ü.tif", tmp_path / "large.tif"
     a_scene(scene, 200)
     a_scene(large, 6000)
-    out = {name: str(tmp_path / name) for name in ("a.gpkg", "a.tif", "b.gpkg", "c.gpkg", "d.html")}
+    names = ("a.gpkg", "a.tif", "b.gpkg", "c.gpkg", "d.html", "f.gpkg", "f.tif", "f.qgz", "f.json",
+             "g.gpkg")  # fmt: skip
+    out = {name: str(tmp_path / name) for name in names}
+    with rasterio.open(scene) as file:  # its western half, given in degrees
+        box, crs = file.bounds, file.crs
+    half = box.left, box.bottom, (box.left + box.right) / 2, box.top
+    west, south, east, north = rasterio.warp.transform_bounds(crs, 4326, *half)
     runs = [
         {"algorithm": "geoseg:classic",
          "parameters": {"SCENE": str(scene), "METHOD": 0, "POLYGONS": out["a.gpkg"],
                         "CLASSES": out["a.tif"]}},
+        {"algorithm": "geoseg:classic",
+         "parameters": {"SCENE": str(scene), "METHOD": 0, "SMOOTH": True, "FILL_HOLES": 500,
+                        "DROP_SMALL": True, "MIN_AREA": 200, "GEOMETRY": 0, "NODATA": "none",
+                        "PROJECT": out["f.qgz"],
+                        "ASSUME_CRS": "EPSG:32721", "REPORT": out["f.json"],
+                        "EXTENT": f"{west},{east},{south},{north} [EPSG:4326]",
+                        "POLYGONS": out["f.gpkg"], "CLASSES": out["f.tif"]}},
+        {"algorithm": "geoseg:polygonize",
+         "parameters": {"RASTER": out["a.tif"], "SMOOTH": True, "SIMPLIFY": 15,
+                        "SHARED_VERTICES": True, "GEOMETRY": 2,
+                        "NODATA": "0", "THREADS": 1, "POLYGONS": out["g.gpkg"]}},
+        {"algorithm": "geoseg:classic",
+         "parameters": {"SCENE": str(scene), "POLYGONS": str(tmp_path / "h.gpkg"),
+                        "EXTENT": "0,1,0,1", "REGION": out["a.gpkg"]}},
         {"algorithm": "geoseg:polygonize",
          "parameters": {"RASTER": str(scene), "POLYGONS": out["b.gpkg"]}},
         {"algorithm": "geoseg:page",
-         "parameters": {"POLYGONS": out["a.gpkg"], "SCENE": str(scene), "PAGE": out["d.html"]}},
+         "parameters": {"POLYGONS": [out["a.gpkg"], out["f.gpkg"]], "SCENE": str(scene),
+                        "PAGE": out["d.html"]}},
         {"algorithm": "geoseg:map",
          "parameters": {"SCENE": str(scene), "MODEL": "no such model",
                         "POLYGONS": str(tmp_path / "e.gpkg")}},
@@ -86,11 +110,21 @@ def test_algorithms_run_report_and_can_be_cancelled(tmp_path: Path) -> None:
         "geoseg:map", "geoseg:classic", "geoseg:polygonize", "geoseg:evaluate", "geoseg:page",
     }  # fmt: skip
     assert all(a["can_run"] and a["help"] for a in answer["algorithms"])
-    first, second, page, wrong, stopped = answer["runs"]
+    first, smooth, points, both, second, page, wrong, stopped = answer["runs"]
     assert first["error"] == "" and first["renderer"] == "categorizedSymbol", first
     assert first["rows"] > 1
     assert Path(out["a.tif"]).exists()
     assert second["error"] == "" and second["rows"] == 25
+    assert smooth["error"] == "", smooth
+    found = gpd.read_file(out["f.gpkg"])
+    assert 10 <= len(found) <= 18 and Path(out["f.qgz"]).exists() and Path(out["f.json"]).exists()
+    steps = np.concatenate([np.diff(s.exterior.coords, axis=0) for s in found.geometry.explode()])
+    assert (np.abs(steps) > 0.01).all(axis=1).any()  # corners were cut
+    assert points["error"] == "" and set(gpd.read_file(out["g.gpkg"]).geom_type) == {"Point"}
+    assert "REGION and EXTENT" in both["error"]
+    advanced = {a["id"]: a["advanced"] for a in answer["algorithms"]}
+    assert {"HALO", "LAYERS", "ON_ERROR"} <= set(advanced["geoseg:map"])
+    assert "SMOOTH" not in advanced["geoseg:map"] + advanced["geoseg:polygonize"]
     assert page["error"] == "" and Path(out["d.html"]).stat().st_size > 10_000
     assert "no such model" in wrong["error"] and not (tmp_path / "e.gpkg").exists()
     assert stopped["seconds"] < 25, stopped
@@ -211,6 +245,56 @@ def by_program(folder: Path, program: str) -> None:
     call("run", folder / "chain.model3", f"--scene={scene}",
          f"--classic:classes={folder / 'c.tif'}", f"--polygons:polygons={chained}")  # fmt: skip
     assert len(gpd.read_file(chained)) == 25
+
+
+def described() -> dict[str, list[dict[str, Any]]]:
+    """Parameters of the plugin's algorithms by name."""
+    folder = Path(geoseg_package.__file__).parent / "plugin" / "geoseg_processing"
+    content = json.loads((folder / "algorithms.json").read_text())
+    groups = content["groups"]
+    return {
+        one["name"]: [
+            parameter
+            for entry in one["parameters"]
+            for parameter in (groups[entry[1:]] if isinstance(entry, str) else [entry])
+        ]
+        for one in content["algorithms"]
+    }
+
+
+OF_THE_COMMAND_LINE = {  # jobs on clusters, several files, what the toolbox has itself
+    "--overwrite", "--quiet", "--verbose", "--json", "--help", "--explain", "--samples", "--seeds",
+    "--sample-column", "--keep", "--store", "--part", "--join", "--scheduler", "--tls",
+    "--resources", "--dashboard", "--stack", "--mosaic", "--allow-vrt", "--allow-network",
+    "--evaluate-every", "--checkpoint-every",
+}  # fmt: skip
+VERBS = {"map": "map", "classic": "map", "polygonize": "polygonize", "train": "train",
+         "evaluate": "evaluate", "areas": "areas", "page": "view"}  # fmt: skip
+
+
+@pytest.mark.parametrize("algorithm", VERBS)
+def test_algorithms_offer_what_the_command_line_does(algorithm: str) -> None:
+    command = geoseg.get_command(click.Context(geoseg), VERBS[algorithm])
+    assert isinstance(command, click.Command)
+    known = {text: one for one in command.params for text in (*one.opts, *one.secondary_opts)}
+    parameters = described()[algorithm]
+    names = [one["name"] for one in parameters]
+    assert len(set(names)) == len(names)
+    offered = set()
+    for one in parameters:
+        flags = [one["option"]] if "option" in one else one.get("flags", [])
+        for option in filter(None, flags):
+            assert option in known, option
+            offered |= {known[option].name}
+            kind = known[option].type
+            if one["type"] in {"choice", "choices"} and isinstance(kind, click.Choice):
+                assert one["choices"] == list(kind.choices)
+            assert (one["type"] == "flag") == getattr(known[option], "is_flag", False) or flags[1:]
+    if algorithm != "classic":
+        left = {p.name: p.opts[-1] for p in command.params if isinstance(p, click.Option)}
+        assert {text for name, text in left.items() if name not in offered} <= OF_THE_COMMAND_LINE
+    # the first look is short: what is seldom needed is behind "advanced"
+    assert sum(not one.get("advanced") for one in parameters) <= 12
 
 
 REQUIRED = ("name", "description", "version", "qgisMinimumVersion", "author", "email", "about",

@@ -13,6 +13,7 @@ from qgis.core import (
     QgsProcessingOutputString,
     QgsProcessingParameterBand,
     QgsProcessingParameterBoolean,
+    QgsProcessingParameterCrs,
     QgsProcessingParameterDefinition,
     QgsProcessingParameterEnum,
     QgsProcessingParameterExtent,
@@ -86,7 +87,12 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
                 value = f"{value}:{rest}" if rest else value
             if one["type"].endswith("_out"):
                 outputs[one["name"]] = value
-            if one["type"] == "flag":
+            other = one.get("instead_of")
+            if other and parameters.get(other) not in (None, ""):
+                raise QgsProcessingException(f"{one['name']} and {other}: give one of them")
+            if one["type"] == "switch":
+                options.append(value)
+            elif one["type"] == "flag":
                 options.append(one["option"])
             elif isinstance(value, list):
                 option = one.get("option")
@@ -121,7 +127,7 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
             return self.parameterAsOutputLayer(parameters, name, context) or None
         if parameters.get(name, one.get("default")) in (None, ""):
             return None
-        if kind in ("rasters", "layers"):
+        if kind in ("rasters", "vectors", "layers"):
             layers = self.parameterAsLayerList(parameters, name, context)
             return [file_of(layer, context) for layer in layers] or None
         if kind in ("raster", "vector", "layer"):
@@ -136,16 +142,39 @@ class GeosegAlgorithm(QgsProcessingAlgorithm):
             return file_of(layer, context)
         if kind == "choice":
             return one["choices"][self.parameterAsEnum(parameters, name, context)]
+        if kind == "choices":
+            chosen = self.parameterAsEnums(parameters, name, context)
+            return ",".join(one["choices"][number] for number in chosen) or None
+        if kind == "switch":
+            return one["flags"][self.parameterAsEnum(parameters, name, context)] or None
+        if kind == "list":
+            text = self.parameterAsString(parameters, name, context)
+            return [part.strip() for part in text.split(";") if part.strip()] or None
+        if kind == "crs":
+            crs = self.parameterAsCrs(parameters, name, context)
+            return (crs.authid() or crs.toWkt()) if crs.isValid() else None
         if kind == "number":
             value = self.parameterAsDouble(parameters, name, context)
             return None if value == one.get("default") else repr(value)
         if kind in ("integer", "band"):
             return str(self.parameterAsInt(parameters, name, context))
         if kind == "extent":
-            box = self.parameterAsExtent(parameters, name, context)
-            sides = (box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum())
-            return None if box.isNull() else ",".join(repr(side) for side in sides)
+            return self.box(one, parameters, context)
         return self.parameterAsString(parameters, name, context) or None
+
+    def box(self, one, parameters, context):
+        """An extent with its CRS, or in that of the scene where it has no name."""
+        name = one["name"]
+        crs = self.parameterAsExtentCrs(parameters, name, context)
+        scene = self.parameterAsRasterLayer(parameters, one["scene"], context)
+        if crs.isValid() and not crs.authid() and scene is not None:
+            crs = scene.crs()
+            box = self.parameterAsExtent(parameters, name, context, crs)
+        else:
+            box = self.parameterAsExtent(parameters, name, context)
+        sides = (box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum())
+        named = [crs.authid()] if crs.isValid() and crs.authid() else []
+        return None if box.isNull() else ",".join([*map(repr, sides), *named])
 
 
 def file_of(layer, context):
@@ -176,9 +205,15 @@ def make_parameter(one):
         return QgsProcessingParameterVectorLayer(name, title, types, default, optional)
     if kind == "layer":
         return QgsProcessingParameterMapLayer(name, title, default, optional)
-    if kind in ("rasters", "layers"):
-        types = QgsProcessing.TypeRaster if kind == "rasters" else QgsProcessing.TypeMapLayer
+    if kind in ("rasters", "vectors", "layers"):
+        types = {
+            "rasters": QgsProcessing.TypeRaster,
+            "vectors": QgsProcessing.TypeVectorPolygon,
+            "layers": QgsProcessing.TypeMapLayer,
+        }[kind]
         return QgsProcessingParameterMultipleLayers(name, title, types, default, optional)
+    if kind == "crs":
+        return QgsProcessingParameterCrs(name, title, default, optional)
     if kind == "band":
         return QgsProcessingParameterBand(name, title, default, one["of"], optional)
     if kind == "field":
@@ -186,8 +221,9 @@ def make_parameter(one):
         return QgsProcessingParameterField(
             name, title, default, one["of"], anything, False, optional
         )
-    if kind == "choice":
-        return QgsProcessingParameterEnum(name, title, one["choices"], False, default, optional)
+    if kind in ("choice", "choices", "switch"):
+        several = kind == "choices"
+        return QgsProcessingParameterEnum(name, title, one["choices"], several, default, optional)
     if kind in ("number", "integer"):
         double = kind == "number"
         form = (
@@ -210,7 +246,7 @@ def make_parameter(one):
         return QgsProcessingParameterFile(name, title, optional=optional, defaultValue=default)
     if kind == "vector_out":
         return QgsProcessingParameterVectorDestination(
-            name, title, QgsProcessing.TypeVectorPolygon, default, optional, one.get("on", True)
+            name, title, QgsProcessing.TypeVectorAnyGeometry, default, optional, one.get("on", True)
         )
     if kind == "raster_out":
         return QgsProcessingParameterRasterDestination(

@@ -35,8 +35,12 @@ class GeosegProvider(QgsProcessingProvider):
 
     def loadAlgorithms(self):
         with open(os.path.join(FOLDER, "algorithms.json"), encoding="utf-8") as file:
-            for description in json.load(file):
-                self.addAlgorithm(GeosegAlgorithm(description))
+            described = json.load(file)
+        for description in described["algorithms"]:
+            parameters = []
+            for one in description["parameters"]:  # "@name": the parameters of a group
+                parameters += described["groups"][one[1:]] if isinstance(one, str) else [one]
+            self.addAlgorithm(GeosegAlgorithm({**description, "parameters": parameters}))
 
 
 class GeosegPlugin:
