@@ -203,9 +203,21 @@ def find_band(scene: Scene, name: str) -> tuple[int, str | None]:
             f"{scene.name} does not name its bands: taken for {', '.join(assumed)} "
             f"(name them with --bands if not)"
         )
-    have = ", ".join(f"{i + 1} {band.name}" for i, band in enumerate(scene.bands))
-    raise ModelError(
-        f"{scene.name}: no band {name!r} among {have}: name the bands, with "
-        f"--bands {lower if lower in _RANGES_UM else 'red'}=4,... say, or use b1 to "
-        f"b{len(scene.bands)} in the formula"
+    raise ModelError(f"{scene.name}: no band {name!r} {_advice(scene, lower)}")
+
+
+def _advice(scene: Scene, wanted: str) -> str:
+    """What a scene has, and how to ask for it; every number is that of a band that is there."""
+    have = [band.name for band in scene.bands]
+    last = len(have)
+    own = "b1" if last == 1 else f"b1 to b{last}"
+    listed = ", ".join(name if name.isdigit() else f"{i} {name}" for i, name in enumerate(have, 1))
+    among = f"among its {last}, {listed}" if last > 1 else f"in its only band, {listed}"
+    if wanted not in _RANGES_UM:
+        return f"{among}: use its names, or {own}, in the formula"
+    place = min([*_BY_COUNT[4], wanted].index(wanted) + 1, last)
+    named = ",".join(f"{wanted}={i}" if i == place else str(i) for i in range(1, last + 1))
+    return (
+        f"{among}: if one of them is {wanted}, say which, such as --bands {named}; else use an "
+        f"index without it, or {own} in a formula"
     )
