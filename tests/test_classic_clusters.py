@@ -159,7 +159,7 @@ def test_objects_learn_from_samples_and_do_not_depend_on_tiles() -> None:
     water = green - infrared > 0.2 * (green + infrared)
     classes = np.where(valid, water, 255).astype(np.uint8)
     classes[:, 130:] = 255  # train on the left half
-    fit, _ = parse("objects:size=5,rounds=1").for_scene(scene)
+    fit, _ = parse("objects:size=5,rounds=1").adapted(scene)
     legend = Legend((Category(0, "land", "#aa9977"), Category(1, "water", "#3377bb")))
     maps = []
     for core in (50, 100):

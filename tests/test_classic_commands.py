@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
 from pathlib import Path
 
 import geopandas as gpd
+import numpy as np
 import pytest
 import rasterio
 from click.testing import CliRunner
@@ -16,7 +18,7 @@ from shapely.geometry import MultiPoint, Point, box
 from geoseg import Region, open_scene
 from geoseg.cli import geoseg
 from geoseg.commands.explain import figure_of
-from geoseg.errors import InputError
+from geoseg.errors import InputError, ModelError
 from geoseg.export.web import add_plot
 from geoseg.models.classic import parse
 from geoseg.shapes import read_shapes
@@ -61,6 +63,61 @@ def test_objects_learn_from_a_file_and_show_what_matters(tmp_path: Path) -> None
     )
     assert result.exit_code == 2
     assert "--model objects" in result.output
+
+
+@pytest.mark.parametrize("model", ["terrain", "otsu:ndwi", "my_model.zip"])
+@pytest.mark.parametrize(("option", "method"), [("--samples", "objects"), ("--seeds", "grow")])
+def test_samples_and_seeds_belong_to_classic_methods(model, option, method) -> None:
+    done = CliRunner().invoke(
+        geoseg, ["map", str(CROP), "-m", model, option, "s.gpkg", "-o", "never.gpkg"]
+    )
+    assert done.exit_code == 2 and done.output.count("\n") == 1
+    for words in (option, model, f"classic method {method}", f"--model {method}"):
+        assert words in done.output
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--samples", "s.gpkg", "--seeds", "p.gpkg"], "--samples and --seeds"),
+        (["--sample-column", "kind"], "--sample-column"),
+        (["--samples", "s.gpkg", "--set", "size=3"], "size=3"),
+        (["--samples", "s.gpkg", "--layers", "probs"], "layers=probs"),
+    ],
+)
+def test_what_no_method_would_use_is_not_passed_over(given: list[str], words: str) -> None:
+    done = CliRunner().invoke(geoseg, ["map", str(CROP), "-m", "objects", "-o", "n.gpkg", *given])
+    assert done.exit_code == 2 and done.output.count("\n") == 1
+    assert words in done.output
+
+
+@pytest.mark.parametrize("verb", ["map", "plan"])
+def test_objects_without_samples_are_refused_before_a_pass(verb: str, tmp_path: Path) -> None:
+    """A file whose pixels can't be read: what asks for them would say so."""
+    broken = tmp_path / "broken.tif"
+    with rasterio.open(CROP) as source:
+        profile, pixels = source.profile | {"compress": None}, source.read()
+    with rasterio.open(broken, "w", **profile) as file:
+        file.write(pixels)
+    with broken.open("r+b") as file:
+        file.truncate(broken.stat().st_size // 2)
+    out = ["-o", str(tmp_path / "o.gpkg")] if verb == "map" else []
+    done = CliRunner().invoke(geoseg, [verb, str(broken), "-m", "objects:size=5", *out])
+    assert done.exit_code == 2 and done.output.count("\n") == 1
+    assert "--samples" in done.output
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_advice_names_only_bands_that_are_there(count: int) -> None:
+    scene = open_scene(np.zeros((count, 4, 4), np.uint8))
+    with pytest.raises(ModelError) as caught:
+        parse("otsu:ndvi").for_scene(scene)
+    said = str(caught.value).partition("'nir'")[2]
+    numbers = {int(n) for n in re.findall(r"(?<![\w.])b?(\d+)", said)}
+    assert numbers and max(numbers) <= count
+    (named,) = re.findall(r"--bands (\S+);", said)
+    chosen = scene.select(named.split(","))
+    assert len(chosen.bands) == count and "nir" in [band.name for band in chosen.bands]
 
 
 def test_regions_grow_from_a_file(tmp_path: Path) -> None:

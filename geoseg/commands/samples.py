@@ -32,15 +32,18 @@ def trained_objects(
     Only tiles with samples are read for training, besides one pass for the features' spread.
     Raises InputError and ModelError.
     """
-    from geoseg.models.classic import parse
+    from geoseg.models.classic import is_method, parse
     from geoseg.models.classic.objects import ObjectFit
 
-    fit = parse(model)
+    fit = parse(model) if is_method(model) else None
     if not isinstance(fit, ObjectFit):
-        raise ModelError(f"{model}: --samples is for the method objects: write --model objects")
+        raise ModelError(
+            f"--samples: {model} learns nothing from them: samples belong to the classic method "
+            "objects: write --model objects, or leave --samples out"
+        )
     frame, names = _open(path, scene, column)
     legend = _legend(names)
-    fit, _ = fit.for_scene(scene)
+    fit, _ = fit.adapted(scene)
     bands = scene.band_indices(fit.card.bands)
     sample: Any = None
     for window in _windows(scene):
@@ -54,12 +57,15 @@ def trained_objects(
 
 def seeded(scene: Scene, model: str, path: str) -> Any:
     """``grow:...`` from the points of a vector file (of polygons: a point inside each part)."""
-    from geoseg.models.classic import parse
+    from geoseg.models.classic import is_method, parse
     from geoseg.models.classic.regions import GrownRegions
 
-    grower = parse(model)
+    grower = parse(model) if is_method(model) else None
     if not isinstance(grower, GrownRegions):
-        raise ModelError(f"{model}: --seeds is for the method grow: write --model grow:ndvi, say")
+        raise ModelError(
+            f"--seeds: {model} grows nothing from them: seeds belong to the classic method grow: "
+            "write --model grow:ndvi, say, or leave --seeds out"
+        )
     frame = _read(path, scene)
     points = frame.geometry.explode(index_parts=False).representative_point()
     back = ~scene.geobox.affine

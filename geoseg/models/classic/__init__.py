@@ -13,7 +13,7 @@ from geoseg.errors import ModelError
 if TYPE_CHECKING:
     from geoseg.models.segmenter import Fittable, Segmenter
 
-__all__ = ["METHODS", "parse"]
+__all__ = ["METHODS", "is_method", "parse"]
 
 _WHERE = {
     # method: (module, function, one line, example)
@@ -60,6 +60,11 @@ _WHERE = {
 
 METHODS: dict[str, tuple[str, str]] = {name: row[2:] for name, row in _WHERE.items()}
 """Method -> (one line that says what it is, an example)."""
+
+
+def is_method(text: str) -> bool:
+    """Whether a model's name is that of a classic method, whatever follows the colon."""
+    return text.partition(":")[0] in _WHERE
 
 
 def parse(text: str) -> Segmenter | Fittable:

@@ -218,7 +218,11 @@ class ObjectFit:
     superpixels: SuperpixelFit
 
     def for_scene(self, scene: Scene) -> tuple[ObjectFit, list[str]]:
-        """With the scene's bands; raises ModelError when it lacks one."""
+        """Raises ModelError before any pass: objects are classified only once samples are given."""
+        raise self._untrained()
+
+    def adapted(self, scene: Scene) -> tuple[ObjectFit, list[str]]:
+        """With the scene's bands, to be trained; raises ModelError when it lacks one."""
         superpixels, warnings = self.superpixels.for_scene(scene)
         card = replace(self.card, bands=superpixels.features.bands)
         return replace(self, card=card, superpixels=superpixels), warnings
@@ -233,8 +237,11 @@ class ObjectFit:
         return Objects(self.card, inner.features, inner.lattice, stats)
 
     def fitted(self, stats: ValueSample) -> Any:
-        """Raises ModelError: objects are classified only once samples are given."""
-        raise ModelError(
+        """Raises ModelError, as ``for_scene`` does."""
+        raise self._untrained()
+
+    def _untrained(self) -> ModelError:
+        return ModelError(
             f"{self.card.name} classifies objects and needs samples: add --samples polygons.gpkg "
             "with a class per polygon"
         )
