@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoseg import __version__
@@ -31,6 +30,7 @@ from geoseg.engine.store import JobStore
 from geoseg.errors import GeosegError, InputError
 from geoseg.heap import one_heap
 from geoseg.models.segmenter import Fittable, ModelCard, Segmenter
+from geoseg.places import check_request, is_whole, store_for
 from geoseg.preparing import Prepared, joins_of, prepare, with_join
 from geoseg.requests import MapRequest, RunOptions
 
@@ -221,61 +221,67 @@ def map_scene(
     ``request`` is a MapRequest or simply the outputs. Outputs are checked before any work
     and appear under their names only when they are whole. Raises GeosegError's children.
     """
-    from geoseg.outputs import (
-        PolygonOptions,
-        check_outputs,
-        check_report,
-        write_map,
-        write_report,
-    )
     from geoseg.scene.opening import open_scene
 
     if not isinstance(request, MapRequest):
         request = MapRequest(outputs=tuple(request))
     progress = progress or NoProgress()
     scene = open_scene(scene) if isinstance(scene, str) else scene
-    first = Path(request.outputs[0])
-    store = JobStore(request.store or f"{first.resolve()}.geoseg-job")
-    if request.overwrite and store.read_json("job.json") is not None and not request.join:
-        store.remove()
-    begun = store.read_json("outputs.json") is not None
-    targets = check_outputs(
-        request.outputs,
-        scene,
-        pixel_coords=request.pixel_coords,
-        # what an interrupted run had begun to write is its own to replace
-        overwrite=request.overwrite or begun,
-    )
-    if request.report:
-        check_report(request.report, targets, overwrite=request.overwrite or begun)
+    store = store_for(request)
+    check_request(request, scene, store)
     prepared = prepare(scene, model, options or RunOptions())
-    lock = "lock" if request.part is None else f"lock-{request.part[0]}"
-    fresh = store.read_json("job.json") is None
-    with hold(store, lock):
-        try:
-            result, report = run(prepared, store, progress, part=request.part)
-        except GeosegError:
-            alone = request.part is None or store.read_json("job.json") is None
-            if fresh and alone and not store.has_records():
-                store.remove()  # nothing to go on with
-            raise
+    with hold(store, "lock" if request.part is None else f"lock-{request.part[0]}"):
+        if request.overwrite and is_whole(request):
+            # so that the run goes on without --overwrite, which would drop what is done
+            store.write_json("outputs.json", list(request.outputs))
+        result, report = _run_or_leave_nothing(prepared, store, progress, request)
         if request.part is not None:
             return report
         store.write_json("outputs.json", list(request.outputs))
-        polygons = PolygonOptions(
-            simplify_m=request.simplify_m,
-            smooth=request.smooth,
-            pixel_coords=request.pixel_coords,
-            geometry=request.geometry,
-            threads=min(prepared.options.threads or os.cpu_count() or 1, _VECTOR_THREADS),
-        )
-        write_map(result, scene, request.outputs, polygons, report, progress)
-        report.finish()
-        if request.report:
-            write_report(report.to_dict(), request.report)
+        threads = prepared.options.threads or os.cpu_count() or 1
+        _write(result, scene, (request, threads), report, progress)
     if not request.keep:
         store.remove()
     return report
+
+
+def _run_or_leave_nothing(
+    prepared: Prepared, store: JobStore, progress: Progress, request: MapRequest
+) -> tuple[SegmentMap, RunReport]:
+    """``run``; a job that fails with nothing done leaves no folder."""
+    fresh = store.read_json("job.json") is None
+    try:
+        return run(prepared, store, progress, part=request.part)
+    except GeosegError:
+        unshared = request.part is None or store.read_json("job.json") is None
+        if fresh and unshared and not store.has_records():
+            store.remove()  # nothing to go on with
+        raise
+
+
+def _write(
+    result: SegmentMap,
+    scene: Scene,
+    how: tuple[MapRequest, int],
+    report: RunReport,
+    progress: Progress,
+) -> None:
+    """The outputs, then the report of them all. ``how``: the request, and threads to trace by."""
+    from geoseg.outputs import PolygonOptions, write_map, write_report
+
+    request, threads = how
+
+    polygons = PolygonOptions(
+        simplify_m=request.simplify_m,
+        smooth=request.smooth,
+        pixel_coords=request.pixel_coords,
+        geometry=request.geometry,
+        threads=min(threads, _VECTOR_THREADS),
+    )
+    write_map(result, scene, request.outputs, polygons, report, progress)
+    report.finish()
+    if request.report:
+        write_report(report.to_dict(), request.report)
 
 
 def _provenance(prepared: Prepared, card: ModelCard, options: dict[str, Any]) -> dict[str, Any]:

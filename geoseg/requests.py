@@ -107,6 +107,10 @@ class MapRequest:
 
     def __post_init__(self) -> None:
         _check_least({"simplify": self.simplify_m}, 0)
+        if self.join and self.part is not None:
+            raise InputError(
+                "--join and --part: join when all shares are done, in a run of its own"
+            )
 
 
 def _check_least(given: Mapping[str, float | None], least: int) -> None:

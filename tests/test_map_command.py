@@ -327,15 +327,34 @@ def test_plan_prints_json_and_reads_no_pixel(scene: Path) -> None:
     assert planned["projected_bytes"] > 0
 
 
+def test_nothing_to_join_is_a_line(scene: Path, tmp_path: Path) -> None:
+    given = ("map", scene, "-m", MODEL, "-o", tmp_path / "a.tif")
+    line = refuse(tmp_path, *given, "--join")
+    assert "a.tif.geoseg-job" in line and "--part" in line
+    assert "a run of its own" in refuse(tmp_path, *given, "--join", "--part", "1/2")
+
+
+@pytest.mark.parametrize("how", ["--stack", "--mosaic"])
+def test_one_file_to_be_joined_is_said_to_be_the_scene(
+    scene: Path, tmp_path: Path, how: str
+) -> None:
+    done = call("map", scene, "-m", MODEL, "-o", tmp_path / "a.tif", how, "-q")
+    assert done.exit_code == 0
+    assert done.stderr == f"geoseg: {how}: {scene} is one file: taken as the scene\n"
+    told = call("info", scene, how, "--json")
+    assert told.exit_code == 0 and json.loads(told.stdout) and told.stderr == done.stderr
+
+
 def test_interrupted_and_started_again(tmp_path: Path) -> None:
     """SIGTERM ends it within 5 s with exit 130 and the command; the same command goes on."""
     rng = np.random.default_rng(1)
     path = write_tif(tmp_path / "big.tif", rng.integers(0, 255, (1, 2200, 2200), dtype=np.uint8))
+    (tmp_path / "out.tif").write_bytes(b"an older map")
     command = [
         *(sys.executable, "-m", "geoseg.cli", "map", str(path), "-m", "sauvola:b1:window=101"),
         *("-o", str(tmp_path / "out.tif"), "--tile-size", "512"),
     ]
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen([*command, "--overwrite"], stderr=subprocess.PIPE, text=True)
     ledger = tmp_path / "out.tif.geoseg-job" / "ledger" / "pass-0"
     deadline = time.time() + 60
     while time.time() < deadline and not (ledger.is_dir() and any(ledger.iterdir())):
@@ -345,8 +364,13 @@ def test_interrupted_and_started_again(tmp_path: Path) -> None:
     _, stderr = running.communicate(timeout=30)
     assert time.time() - start < 5
     assert running.returncode == 130, stderr
-    assert "Go on with: geoseg map" in stderr
-    assert not (tmp_path / "out.tif").exists()
+    assert "what is done is kept. Go on with: geoseg map" in stderr
+    assert "--overwrite" not in stderr  # it would drop what is done
+    assert (tmp_path / "out.tif").read_bytes() == b"an older map"
+    (tmp_path / "other.tif").write_bytes(b"precious")
+    refused = call(*command[3:], "-o", tmp_path / "other.tif")
+    assert refused.exit_code == 2 and "other.tif: exists already" in refused.stderr
+    (tmp_path / "other.tif").unlink()
     done = len(list(ledger.glob("*.json")))
     again = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
     report = json.loads(again.stdout)

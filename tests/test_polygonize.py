@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +145,23 @@ def test_arrays_maps_and_scenes_in_python(tmp_path: Path) -> None:
         polygonize(labels * 1.0)
     with pytest.raises(InputError, match="go with an array"):
         polygonize(scene, mask=mask)
+
+
+def test_an_interruption_keeps_nothing_and_says_so(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 9, (3000, 3000)).astype(np.uint8)
+    source = write(tmp_path / "noise.tif", noise)
+    words = ["polygonize", source, "-o", str(tmp_path / "noise.gpkg")]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "geoseg.cli", *words], stderr=subprocess.PIPE, text=True
+    )
+    assert running.stderr is not None
+    assert "polygonize" in running.stderr.readline()
+    running.terminate()
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "nothing was written. Start again with: geoseg polygonize" in said
+    assert "kept" not in said
+    assert [path.name for path in tmp_path.iterdir()] == ["noise.tif"]
 
 
 def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: Any) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from geoseg.commands.options import open_scene_as, parse_bands
 
 if TYPE_CHECKING:
     from geoseg.scene.reader import Scene
@@ -20,44 +22,23 @@ __all__ = ["command"]
 @click.option("--nodata", help="Value that replaces the declared one; none: every value counts.")
 @click.option("--assume-crs", metavar="CRS", help="CRS of a scene that has none.")
 @click.option("--mask", multiple=True, help="Leave out: SCL, QA_PIXEL, a raster or polygons.")
-@click.option("--stack", "join", flag_value="stack", help="Bands of several files as one scene.")
-@click.option("--mosaic", "join", flag_value="mosaic", help="Files side by side as one scene.")
-@click.option("--gsd", "gsd_m", type=float, metavar="METRES", help="Resample to this GSD.")
+@click.option("--stack", "combine", flag_value="stack", help="Bands of several files as one scene.")
+@click.option("--mosaic", "combine", flag_value="mosaic", help="Files side by side as one scene.")
+@click.option("--gsd", default="scene", metavar="METRES", help="Resample to this GSD.")
 @click.option("--allow-vrt", is_flag=True, help="Follow a VRT, which may read any other file.")
 @click.option("--allow-network", is_flag=True, help="Read URLs and /vsi paths.")
-def command(
-    *,
-    scenes: tuple[str, ...],
-    as_json: bool,
-    bands: str | None,
-    nodata: str | None,
-    assume_crs: str | None,
-    mask: tuple[str, ...],
-    join: Literal["stack", "mosaic"] | None,
-    gsd_m: float | None,
-    allow_vrt: bool,
-    allow_network: bool,
-) -> None:
+def command(scenes: tuple[str, ...], as_json: bool, bands: str | None, **options: Any) -> None:
     r"""Print size, CRS, GSD, bands, nodata and valid share of SCENE, and which models fit it.
 
     \b
     geoseg info scene.tif
     geoseg info B02.tif B03.tif B04.tif --stack --json
     """
-    from geoseg.scene.formats import Access
-    from geoseg.scene.opening import SceneOptions, open_scenes, parse_nodata
     from geoseg.scene.summary import summarize, to_text
 
-    options = SceneOptions(
-        join=join,
-        gsd_m=gsd_m,
-        bands=bands.split(",") if bands else None,
-        nodata=parse_nodata(nodata),
-        assume_crs=assume_crs,
-        mask=mask or None,
-        access=Access(allow_vrt, allow_network),
-    )
-    opened = open_scenes(scenes, options)
+    opened = open_scene_as(scenes, options)
+    chosen = parse_bands(bands)
+    opened = opened if chosen is None else opened.select(chosen)
     summary = summarize(opened)
     summary["models"] = _models(opened)
     if as_json:

@@ -29,7 +29,7 @@ from geoseg.outlines import KINDS
 if TYPE_CHECKING:
     from geoseg.pipeline import RunOptions
 
-__all__ = ["command", "interruptible", "run_options_from"]
+__all__ = ["GOES_ON", "NOTHING_KEPT", "command", "interruptible", "run_options_from"]
 
 
 @click.command()
@@ -175,6 +175,7 @@ def _with_layers(
 
 def _taught(scene: Any, model: str, options: dict[str, Any]) -> Any:
     """The model as given, with its parameters, or trained on samples or seeds."""
+    _check_teaching(options)
     if options["samples"]:
         from geoseg.commands.samples import trained_objects
 
@@ -192,6 +193,23 @@ def _taught(scene: Any, model: str, options: dict[str, Any]) -> Any:
 
         return load_model(model, parse_parameters(options["settings"]))
     return model
+
+
+def _check_teaching(options: dict[str, Any]) -> None:
+    """Options that would be passed over in silence; raises InputError."""
+    from geoseg.errors import InputError
+
+    given = [name for name in ("samples", "seeds") if options[name]]
+    if len(given) > 1:
+        raise InputError("--samples and --seeds: no method learns from both: leave one of them out")
+    if options["sample_column"] and not options["samples"]:
+        raise InputError("--sample-column: name the polygons that have it with --samples")
+    if given and options["settings"]:
+        setting = options["settings"][-1]
+        raise InputError(
+            f"--{given[0]}: a classic method has no {setting!r} to set: its parameters are part of "
+            "its name, as objects:size=10"
+        )
 
 
 def run_options_from(options: dict[str, Any]) -> RunOptions:
@@ -226,12 +244,16 @@ def run_options_from(options: dict[str, Any]) -> RunOptions:
     )
 
 
+GOES_ON = "what is done is kept. Go on with"
+NOTHING_KEPT = "nothing was written. Start again with"
+
+
 @contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible(kept: str = GOES_ON) -> Iterator[None]:
     """Ctrl-C, SIGTERM and SIGUSR1 end the run with exit code 130 and how to go on.
 
     Blocks in flight are given up, not waited for: they are not in the ledger, so they are
-    done again.
+    done again. ``kept`` says what is left of the work, before the command.
     """
 
     def stop(number: int, _: object) -> None:
@@ -243,8 +265,11 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        again = shlex.join(["geoseg", *sys.argv[1:]])
-        click.echo(f"\ngeoseg: interrupted; what is done is kept. Go on with: {again}", err=True)
+        words = sys.argv[1:]
+        if kept == GOES_ON:
+            # --overwrite would drop what is done
+            words = [word for word in words if word != "--overwrite"]
+        click.echo(f"\ngeoseg: interrupted; {kept}: {shlex.join(['geoseg', *words])}", err=True)
         sys.stdout.flush()
         sys.stderr.flush()
         # threads that predict can't be stopped; leaving at once is safe by design

@@ -23,6 +23,7 @@ __all__ = [
     "parse_resources",
     "plan_options",
     "run_options",
+    "say_if_single",
     "scene_options",
     "security",
 ]
@@ -104,6 +105,7 @@ def open_scene_as(
         from geoseg.folder import images_in
 
         paths = [str(path) for path in images_in(paths)]
+    say_if_single(options.get("combine"), paths)
     wanted = SceneOptions(
         join=options.get("combine"),
         nodata=parse_nodata(options["nodata"]),
@@ -126,6 +128,12 @@ def open_scene_as(
     except ValueError:
         raise InputError(f"--gsd {gsd!r}: give model, scene or metres such as 10") from None
     return open_scenes(paths, replace(wanted, gsd_m=metres))
+
+
+def say_if_single(combine: str | None, paths: Sequence[str]) -> None:
+    """A line on stderr where one file alone is to be stacked or laid side by side."""
+    if combine and len(paths) == 1:
+        click.echo(f"geoseg: --{combine}: {paths[0]} is one file: taken as the scene", err=True)
 
 
 def _all(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:

@@ -49,7 +49,7 @@ def command(
     geoseg plan scene.tif --model terrain --memory 4GB --tile-size 512 --json
     geoseg plan scene.tif --model terrain --measure-halo
     """
-    from geoseg.commands.map import interruptible, run_options_from
+    from geoseg.commands.map import NOTHING_KEPT, interruptible, run_options_from
     from geoseg.pipeline import halo_of, prepare
 
     prepared = prepare(open_scene_as(scenes, options, model), model, run_options_from(options))
@@ -58,7 +58,7 @@ def command(
     found = prepared.plan.to_dict()
     measured = None
     if measure_halo:
-        with interruptible(), progress_for(quiet=as_json) as progress:
+        with interruptible(NOTHING_KEPT), progress_for(quiet=as_json) as progress:
             measured = halo_of(prepared, places, progress)
         found["measured_halo"] = measured.to_dict()
     if as_json:

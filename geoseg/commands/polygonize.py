@@ -58,7 +58,7 @@ def command(raster: str, output: str, **options: Any) -> None:
     geoseg polygonize map.zarr -o map.gpkg --min-area 500 --smooth --simplify 10
     geoseg polygonize labels.tif -o labels.fgb --leave-out 0 --connectivity 8
     """
-    from geoseg.commands.map import interruptible
+    from geoseg.commands.map import NOTHING_KEPT, interruptible
     from geoseg.export.degrees import check_place
     from geoseg.export.target import check_output
     from geoseg.export.vector import VectorOptions, write_vector
@@ -85,7 +85,7 @@ def command(raster: str, output: str, **options: Any) -> None:
         drop_small=options["drop_small"],
     )
     rows, cols = labels.source.shape
-    with interruptible(), progress_for(options["quiet"]) as progress:
+    with interruptible(NOTHING_KEPT), progress_for(options["quiet"]) as progress:
         if sieving:
             progress.start("sieve", rows * cols * sieving.steps)
             labels = labels.sieved(sieving, progress.advance)
