@@ -258,11 +258,21 @@ def _write_polygons(
         path,
         legend=result.legend,
         crs=None if result.geobox.crs is None else result.geobox.crs.to_wkt(),
-        provenance=provenance_of(result)
-        | ({"coordinates": IN_PIXELS} if options.in_pixels(result) else {}),
+        provenance=provenance_of(result) | _outlines(result, options),
         overwrite=True,
         options=VectorOptions(geometry_type=layer_type(options.geometry)),
     )
+
+
+def _outlines(result: SegmentMap, options: PolygonOptions) -> dict[str, str]:
+    """How the polygons were made of the map, for the metadata of their file."""
+    made = {
+        "geometry": options.geometry,
+        "simplify_m": options.simplify_m,
+        "smooth": options.smooth,
+    }
+    found = {"outlines": json.dumps(made)}
+    return found | ({"coordinates": IN_PIXELS} if options.in_pixels(result) else {})
 
 
 def write_raster(result: SegmentMap, path: str, *, overwrite: bool = False) -> None:
