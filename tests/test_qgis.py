@@ -192,6 +192,7 @@ def test_a_project_opens_after_its_folder_was_moved(tmp_path: Path) -> None:
     assert kinds == ["categorizedSymbol", "paletted", "singlebandgray", "multibandcolor"]
     assert all(layer["valid"] for layer in answer["tree"])
     assert answer["tree"][0]["categories"][0][1] == "water (12.5 ha)"
+    assert answer["tree"][0]["aliases"]["area_m2"] == "Area (m²)"
     printed = answer["legend"]
     assert len(printed) == 4 and "never seen" not in str(printed)
     assert printed[3].count("\ue000") == 2 and printed[3].endswith("(3.00 ha)")

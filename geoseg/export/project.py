@@ -23,6 +23,7 @@ from geoseg.export.projectlayer import (
     Ground,
     ProjectLayer,
     add_srs,
+    aliases_of,
     box_of,
     ground_of,
     layer_name,
@@ -162,6 +163,7 @@ def _map_layer(
         node.append(qgis.renderer(project.legend, "polygons", "category_id", _names(project)))
         if any(category.isthing for category in project.legend):
             node.append(qgis.labels())
+        node.append(qgis.alias_list(aliases_of(layer)))
         ET.SubElement(node, "layerGeometryType").text = "2"
     else:
         ET.SubElement(node, "pipe").append(_raster_renderer(layer, project))

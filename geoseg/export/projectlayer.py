@@ -14,6 +14,7 @@ import rasterio
 from pyproj import CRS, Geod
 
 from geoseg.errors import InputError
+from geoseg.export.columns import alias_of
 from geoseg.export.target import RASTERS
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "ProjectLayer",
     "Role",
     "add_srs",
+    "aliases_of",
     "box_of",
     "ground_of",
     "hectares_of",
@@ -102,6 +104,12 @@ def ground_of(layer: ProjectLayer) -> Ground:
             return Ground(crs, tuple(file.bounds))
     except (rasterio.errors.RasterioIOError, pyogrio.errors.DataSourceError) as error:
         raise InputError(f"{layer.path}: can't be read as a layer: {error}") from error
+
+
+def aliases_of(layer: ProjectLayer) -> dict[str, str]:
+    """Names of the columns as people read them, of those that geoseg knows."""
+    fields = pyogrio.read_info(layer.path, layer=layer_name(layer))["fields"]
+    return {str(name): alias_of(str(name)) for name in fields if alias_of(str(name)) != name}
 
 
 def layer_name(layer: ProjectLayer) -> str | None:
