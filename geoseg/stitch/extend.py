@@ -2,10 +2,11 @@
 
 A network may miss the part of an object that a window shows, in the middle of an object too.
 A pixel of a tile's core where that tile found no thing takes the thing that a neighbouring tile
-saw there, if that thing has pixels in the neighbour's own core too, no fragment of the tile is
-the same object, and the tile found no thing on most of what the neighbour saw there. Neighbours
-reach half a core far, so every pixel has three at most: the one beside, the one above or below,
-the one across the corner; the first of these that saw a thing gives it.
+saw there, if no fragment of the tile is the same object and the tile found no thing on most of
+what the neighbour saw there. Neighbours reach half a core far, so every pixel has three at most:
+the one beside, the one above or below, the one across the corner. The first of these gives its
+thing that has pixels in its own core, else the first whose thing is, over links, one with a
+thing that a core keeps: what no core keeps is no object.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from geoseg.grid import Block, Tile, Window
 from geoseg.models.segmenter import Arrays
 from geoseg.stitch.overlap import overlaps
 
-__all__ = ["COLUMNS", "chosen", "near_edge", "reach_of", "reached", "usable", "valid_bands"]
+__all__ = ["COLUMNS", "chosen", "decided", "near_edge", "reach_of", "reached", "usable"]
+__all__ += ["valid_bands"]
 
 COLUMNS = 5
 """Columns of a reach, one row per pixel: row and column in the scene, rank, thing, block."""
+LOOKED_ON = 3
+"""Added to the rank of a thing that has no pixel in the core of the tile that saw it."""
 
 Reach = NDArray[np.int64]
 
@@ -35,12 +39,18 @@ def reach_of(tile: Tile) -> int:
 
 
 def reached(
-    tile: Tile, own: NDArray[Any], other: Tile, theirs: NDArray[Any], things: NDArray[np.int64]
+    tile: Tile,
+    own: NDArray[Any],
+    other: Tile,
+    theirs: NDArray[Any],
+    things: NDArray[np.int64],
+    kept: NDArray[np.bool_],
 ) -> Reach:
-    """Pixels of ``tile``'s core that the other's ``things`` take; block 0.
+    """Pixels of ``tile``'s core that the other's ``things`` may take; block 0.
 
     ``own`` and ``theirs`` (row, col) are both tiles' fragments where their read windows
-    intersect; ``things`` are numbers of fragments in ``theirs``.
+    intersect; ``things`` are numbers of fragments in ``theirs``, ``kept`` says of each number
+    whether the other's core has a pixel of it.
     """
     both = tile.read & other.read
     window = tile.core & other.read
@@ -59,8 +69,8 @@ def reached(
     rows, cols = np.nonzero(missed[there] & (own[inside] == 0))
     out = np.zeros((len(rows), COLUMNS), np.int64)
     out[:, 0], out[:, 1] = rows + window.row_off, cols + window.col_off
-    out[:, 2] = _rank(tile, other)
     out[:, 3] = there[rows, cols]
+    out[:, 2] = _rank(tile, other) + LOOKED_ON * ~kept[out[:, 3]]
     return out
 
 
@@ -77,6 +87,23 @@ def chosen(reaches: Sequence[Reach]) -> Reach:
     new = np.ones(len(rows), bool)
     new[1:] = (rows[1:, :2] != rows[:-1, :2]).any(1)
     return rows[new]
+
+
+def decided(
+    rows: Reach, shared: NDArray[np.bool_], alive: NDArray[np.bool_], open_: NDArray[np.bool_]
+) -> tuple[Reach, Reach]:
+    """(rows that one block can choose, rows that wait for the others).
+
+    ``shared``: pixels that tiles of other blocks may reach too. Of each thing: ``alive``, a core
+    of the block keeps some of it; ``open_``, others saw it and may keep some.
+    """
+    possible = alive[rows[:, 3]] | open_[rows[:, 3]]
+    rows, shared = rows[possible], shared[possible]
+    first = chosen([rows])
+    first = first[alive[first[:, 3]]]
+    span = np.int64(1) << 32
+    sure = np.isin(rows[:, 0] * span + rows[:, 1], first[:, 0] * span + first[:, 1]) & ~shared
+    return chosen([rows[sure]]), rows[~sure]
 
 
 def near_edge(rows: Reach, window: Window, reach: int) -> NDArray[np.bool_]:

@@ -3,9 +3,10 @@
 Two tiles that touch, also at a corner, both saw the pixels where their read windows
 intersect. A fragment of one and a fragment of the other are the same object when they
 overlap there: by at least ``threshold`` of the smaller (or of their union), and where the
-two cores meet or broadly; or when a connected piece of one and a connected piece of the other
-do so by ``threshold`` of their union. Links are transitive. Contact alone never links: it would
-fuse neighbouring parcels. What a tile missed takes the things of its neighbours (``extend``).
+two cores meet or broadly; or when they, or a connected piece of one and one of the other, are
+alike: their overlap is a good share of their union. Links are transitive. Contact alone never
+links: it would fuse neighbouring parcels. What a tile missed takes the things of its
+neighbours (``extend``).
 
 Each pair of tiles is compared alone and in whole numbers, inside a block as across blocks
 (from strips in the frames), so the result does not depend on the blocks.
@@ -23,7 +24,15 @@ from numpy.typing import NDArray
 from geoseg.grid import Block, BlockGrid, Tile, Window
 from geoseg.legend import NODATA_CATEGORY
 from geoseg.models.segmenter import Arrays, InstanceTile, TileResult
-from geoseg.stitch.extend import chosen, near_edge, reach_of, reached, usable, valid_bands
+from geoseg.stitch.extend import (
+    chosen,
+    decided,
+    near_edge,
+    reach_of,
+    reached,
+    usable,
+    valid_bands,
+)
 from geoseg.stitch.objects import NO_SCORE, based, groups, object_rows, tables
 from geoseg.stitch.overlap import Overlaps, overlaps, pieces, seam
 from geoseg.stitch.strips import NEXT, cut, holds, later, lies_below, outer, strips
@@ -35,11 +44,14 @@ Pairs = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class _Seen:
-    """What a tile saw: fragments (row, col), and which of them its core keeps."""
+    """What a tile saw: fragments (row, col); by their numbers, which its core keeps, and
+    their pixels in the whole tile.
+    """
 
     tile: Tile
     own: NDArray[Any]
     kept: NDArray[np.bool_]
+    pixels: NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +66,11 @@ class OverlapJoin:
             meet; 0: anywhere in the halo. Slivers at a window's far edge say nothing.
         broad_px: an overlap that holds a square of this side counts anywhere in the halo:
             no sliver does.
+        firm_px: nearer the seam it holds a square of this side, or is more than half of one
+            of both fragments, as its tile saw it whole: outlines that are 2 px off each
+            overlap by 4 px where two objects touch.
+        alike: two fragments that overlap by this share of their union are one, however small
+            and far from the seam: both tiles saw the same sliver.
 
     An object's category is that of most of its pixels (ties: the lower id), its score the
     mean of its pixels' levels, both by the tiles whose cores these are in; ids count from 1
@@ -65,44 +82,39 @@ class OverlapJoin:
     threshold: float = 0.5
     seam_px: int = 8
     broad_px: int = 6
+    firm_px: int = 5
+    alike: float = 0.3
 
     def collect(
         self, block: Block, results: Sequence[tuple[Tile, TileResult]], valid: NDArray[np.bool_]
     ) -> tuple[Arrays, Arrays]:
         """See Join. The frame: strips of fragments, and one row per object of the block."""
-        tiles: dict[tuple[int, int], tuple[Tile, NDArray[np.int32]]] = {}
-        kept = _empty(block.window)
-        count = 0
-        for tile, result in results:
-            assert isinstance(result, InstanceTile)
-            own = _numbered(result.instance_id, count)
-            count = max(count, int(own.max(initial=0)))
-            tiles[tile.index] = (tile, own)
-            source = tile.core.relative_to(tile.read).slices
-            target = tile.core.relative_to(block.window).slices
-            kept["instance_id"][target] = own[source]
-            kept["category_id"][target] = result.category_id[source]
-            kept["score"][target] = result.score[source]
+        kept, tiles, pixels = _laid(block, results)
         kept["instance_id"][~valid] = 0
         kept["category_id"][~valid] = NODATA_CATEGORY
         kept["score"][kept["category_id"] == NODATA_CATEGORY] = NO_SCORE
-        in_core = np.bincount(kept["instance_id"].ravel(), minlength=count + 1) > 0
-        links, reaches = [], []
+        in_core = np.bincount(kept["instance_id"].ravel(), minlength=len(pixels)) > 0
+        links, reaches = [], [chosen([])]
         for index, one in tiles.items():
             for other in (tiles[i] for i in later(index) if i in tiles):
-                pairs, *ways = self._meet(*_seen(one, other, in_core))
+                pairs, *ways = self._meet(*_seen(one, other, in_core, pixels))
                 links.append(pairs)
                 reaches += ways
-        part_of = groups(links, count + 1).astype(np.int32)
+        part_of = groups(links, len(pixels)).astype(np.int32)
         kept["instance_id"] = part_of[kept["instance_id"]]
-        rows = np.concatenate(reaches) if reaches else chosen([])
+        rows = np.concatenate(reaches)
         rows = rows[valid[rows[:, 0] - block.window.row_off, rows[:, 1] - block.window.col_off]]
         rows[:, 3] = part_of[rows[:, 3]]
-        shared = near_edge(rows, block.window, reach_of(block.tiles[0]))
-        _extend(kept, chosen([rows[~shared]]), block.window)
-        frame = strips(block, tiles) | object_rows(block, kept, int(part_of.max()))
-        frame |= valid_bands(block, valid)
-        frame |= {"part_of": part_of, "in_core": in_core, "reach": rows[shared]}
+        frame = strips(block, tiles)
+        sure, waiting = decided(
+            rows,
+            near_edge(rows, block.window, reach_of(block.tiles[0])),
+            _any_of(part_of, np.flatnonzero(in_core)),
+            _any_of(part_of, np.concatenate([frame[side].ravel() for side in "nswe"])),
+        )
+        _extend(kept, sure, block.window)
+        frame |= object_rows(block, kept, int(part_of.max())) | valid_bands(block, valid)
+        frame |= {"part_of": part_of, "in_core": in_core, "pixels": pixels, "reach": waiting}
         return kept, frame
 
     def solve(
@@ -132,7 +144,7 @@ class OverlapJoin:
             rows.append(based(frame, base, grid.tiles.shape[1]))
             reaches.append(frame["reach"] + np.array([0, 0, 0, base - 1, block.number]))
             base += objects
-        return tables(spans, rows, groups(links, base), chosen(reaches))
+        return tables(spans, rows, groups(links, base), reaches)
 
     def apply(
         self, block: Block, kept: Arrays, table: Arrays, frames: Mapping[tuple[int, int], Arrays]
@@ -159,15 +171,21 @@ class OverlapJoin:
         zone = (zone & both).relative_to(both)
         table = overlaps(first.own, second.own, zone)
         near = self._near(table)
-        linked = near & (table.share(self.criterion) >= self.threshold)
+        whole = np.minimum(first.pixels[table.a], second.pixels[table.b])
+        firm = (table.square >= self.firm_px) | (2 * table.pixels > whole)
+        linked = near & firm & (table.share(self.criterion) >= self.threshold)
+        linked |= (table.a > 0) & (table.b > 0) & (table.share("iou") >= self.alike)
         pairs = np.stack([table.a[linked], table.b[linked]], 1)
         if (near & ~linked).any():
             pairs = np.unique(np.concatenate([pairs, self._by_pieces(first, second, zone)]), axis=0)
         return (
             pairs,
-            reached(tile, first.own, other, second.own, _alone(table.b, pairs[:, 1], second)),
-            reached(other, second.own, tile, first.own, _alone(table.a, pairs[:, 0], first)),
+            self._missed(first, second, _alone(table.b, pairs[:, 1])),
+            self._missed(second, first, _alone(table.a, pairs[:, 0])),
         )
+
+    def _missed(self, by: _Seen, other: _Seen, things: NDArray[np.int64]) -> Pairs:
+        return reached(by.tile, by.own, other.tile, other.own, things, other.kept)
 
     def _near(self, table: Overlaps) -> NDArray[np.bool_]:
         """Overlaps of two things that say something."""
@@ -176,7 +194,7 @@ class OverlapJoin:
         return near
 
     def _by_pieces(self, first: _Seen, second: _Seen, zone: Window) -> Pairs:
-        """Pairs of fragments that agree in one of their connected pieces, by its union.
+        """Pairs of fragments that are alike in one of their connected pieces.
 
         A winding object comes into the intersection several times. Which of these pieces
         are one fragment, each tile tells by what it alone saw.
@@ -184,7 +202,7 @@ class OverlapJoin:
         own, label = pieces(first.own)
         theirs, other = pieces(second.own)
         table = overlaps(own, theirs, zone)
-        same = self._near(table) & (table.share("iou") >= self.threshold)
+        same = (table.a > 0) & (table.b > 0) & (table.share("iou") >= self.alike)
         return np.stack([label[table.a[same]], other[table.b[same]]], 1)
 
     def _across(
@@ -201,8 +219,7 @@ class OverlapJoin:
                 tile, earlier = grid.tiles.tile(*index), grid.tiles.tile(*other)
                 both = tile.read & earlier.read
                 pairs, into, from_ = self._meet(
-                    _Seen(earlier, cut(theirs, earlier, both, sides[0]), theirs["in_core"]),
-                    _Seen(tile, cut(frame, tile, both, sides[1]), frame["in_core"]),
+                    _cut(theirs, earlier, both, sides[0]), _cut(frame, tile, both, sides[1])
                 )
                 left, right = theirs["part_of"], frame["part_of"]
                 links = np.stack([left[pairs[:, 0]] + shift, right[pairs[:, 1]] + base], 1)
@@ -217,21 +234,53 @@ class OverlapJoin:
                 yield links.astype(np.int64) - 1, into, from_
 
 
+def _laid(
+    block: Block, results: Sequence[tuple[Tile, TileResult]]
+) -> tuple[Arrays, dict[tuple[int, int], tuple[Tile, NDArray[np.int32]]], NDArray[np.int64]]:
+    """What the cores keep; each tile's fragments, numbered through; the pixels of each."""
+    tiles = {}
+    kept = _empty(block.window)
+    pixels = [np.zeros(1, np.int64)]
+    count = 0
+    for tile, result in results:
+        assert isinstance(result, InstanceTile)
+        own = _numbered(result.instance_id, count)
+        found = np.bincount(own.ravel(), minlength=count + 1)[count + 1 :]
+        pixels.append(found)
+        count += len(found)
+        tiles[tile.index] = (tile, own)
+        source = tile.core.relative_to(tile.read).slices
+        target = tile.core.relative_to(block.window).slices
+        kept["instance_id"][target] = own[source]
+        kept["category_id"][target] = result.category_id[source]
+        kept["score"][target] = result.score[source]
+    return kept, tiles, np.concatenate(pixels)
+
+
 def _seen(
-    first: tuple[Tile, NDArray[Any]], second: tuple[Tile, NDArray[Any]], kept: NDArray[np.bool_]
+    first: tuple[Tile, NDArray[Any]], second: tuple[Tile, NDArray[Any]], *numbers: Any
 ) -> Iterator[_Seen]:
-    """Two tiles of one block, where both looked."""
+    """Two tiles of one block, where both looked; ``numbers``: kept and pixels of fragments."""
     both = first[0].read & second[0].read
     for tile, own in (first, second):
-        yield _Seen(tile, own[both.relative_to(tile.read).slices], kept)
+        yield _Seen(tile, own[both.relative_to(tile.read).slices], *numbers)
 
 
-def _alone(
-    fragments: NDArray[np.int64], linked: NDArray[np.int64], seen: _Seen
-) -> NDArray[np.int64]:
-    """Fragments that the tile keeps and that no fragment of the other is one object with."""
-    own = np.unique(fragments[fragments > 0])
-    return np.setdiff1d(own[seen.kept[own]], linked)
+def _cut(frame: Arrays, tile: Tile, both: Window, side: str) -> _Seen:
+    """A tile of another block, out of its strips."""
+    return _Seen(tile, cut(frame, tile, both, side), frame["in_core"], frame["pixels"])
+
+
+def _alone(fragments: NDArray[np.int64], linked: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Fragments that no fragment of the other tile is one object with."""
+    return np.setdiff1d(fragments[fragments > 0], linked)
+
+
+def _any_of(part_of: NDArray[np.int32], fragments: NDArray[Any]) -> NDArray[np.bool_]:
+    """By the number of an object: whether one of the fragments is part of it."""
+    found = np.zeros(int(part_of.max()) + 1, bool)
+    found[part_of[fragments]] = True
+    return found
 
 
 def _extend(kept: Arrays, rows: Pairs, window: Window) -> None:

@@ -14,6 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from geoseg.grid import Block
 from geoseg.legend import NODATA_CATEGORY
 from geoseg.models.segmenter import Arrays
+from geoseg.stitch.extend import chosen
 from geoseg.stitch.overlap import overlaps
 
 __all__ = ["NO_SCORE", "based", "groups", "object_rows", "tables"]
@@ -79,12 +80,13 @@ def tables(
     spans: Sequence[tuple[Block, int, int]],
     rows: Sequence[Arrays],
     group: NDArray[np.int64],
-    reach: NDArray[np.int64],
+    reaches: Sequence[NDArray[np.int64]],
 ) -> dict[int, Arrays]:
     """Each block's table: id, category and score by its own object number; 0 stays 0.
 
-    ``reach``: pixels near blocks' edges that things of other tiles take (``extend.chosen``);
-    ``reached`` are their places in the block, ``reached_instance_id`` ... what they become.
+    ``reaches``: pixels near blocks' edges that things of other tiles may take (``extend``), of
+    those that a core keeps; ``reached`` are their places in the block,
+    ``reached_instance_id`` ... what they become.
     """
     if not spans:
         return {}
@@ -93,6 +95,8 @@ def tables(
     place = np.full(count, np.iinfo(np.int64).max)
     np.minimum.at(place, group, merged["place"])
     width = max(block.window.col_end for block, _, _ in spans)
+    kept = place[group] < np.iinfo(np.int64).max
+    reach = chosen([pixels[kept[pixels[:, 3]]] for pixels in reaches])
     taken = group[reach[:, 3]]
     np.minimum.at(place, taken, reach[:, 0] * width + reach[:, 1])
     ids = np.zeros(count, np.uint32)
