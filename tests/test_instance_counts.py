@@ -115,6 +115,22 @@ def test_counts_per_cell_and_per_zone(labels: Path) -> None:
     assert stands["count"].tolist() == [1]
 
 
+def test_columns_of_the_zones_are_never_replaced(labels: Path) -> None:
+    folder, things = labels.parent, labels.with_name("t.gpkg")
+    run("polygonize", labels, "-o", things, "--leave-out", 0, "-q")
+    place = shapely.box(500_000, 5_299_000, 500_300, 5_300_000)
+    zones = gpd.GeoDataFrame({"Count": [77]}, geometry=[place], crs="EPSG:32633")
+    zones.to_file(folder / "z.gpkg")
+    given = ("count", things, "--zones", folder / "z.gpkg", "-o", folder / "c.gpkg")
+    said = run(*given, code=2)
+    assert "z.gpkg" in said and "'Count'" in said and "--prefix" in said
+    assert not (folder / "c.gpkg").exists()
+    run(*given, "--prefix", "plants_")
+    found = gpd.read_file(folder / "c.gpkg")
+    assert found["Count"].tolist() == [77] and found["plants_count"].tolist() == [1]
+    assert "plants_per_ha" in found and "per_ha" not in found
+
+
 def test_what_can_not_be_counted_is_said(labels: Path) -> None:
     things = labels.with_name("things.gpkg")
     run("polygonize", labels, "-o", things, "--leave-out", 0, "-q")
