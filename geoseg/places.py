@@ -29,6 +29,12 @@ def store_for(request: MapRequest) -> JobStore:
     first = Path(request.outputs[0])
     store = JobStore(request.store or f"{first.resolve()}.geoseg-job")
     there = store.read_json("job.json") is not None
+    others = [name for name in store.names("") if not name.startswith("lock")]
+    if others and not there:
+        raise InputError(
+            f"--store {store.url}: holds {others[0]}, which is no job's and would be removed with "
+            "it at the end: give a folder of its own"
+        )
     if request.join and not there:
         raise InputError(
             f"--join: no share of a job is in {store.url}: there is nothing to join: run each "

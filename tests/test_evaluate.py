@@ -79,7 +79,7 @@ def test_raster_polygons_and_coco_say_the_same(tmp_path, truth, found):
     write_tif(tmp_path / "truth.tif", truth)
     reports = []
     for name in ("truth.gpkg", "things.json", "panoptic.json", "truth.tif"):
-        output = tmp_path / f"{name}.figures"
+        output = tmp_path / f"{name}.figures.json"
         more = ["--exhaustive"] if name == "truth.tif" else []
         text = run(tif, tmp_path / name, "--json", output, "--boundary-px", 2, *more)
         assert "panoptic, things" in text
@@ -111,8 +111,8 @@ def test_categories_of_rasters(tmp_path):
     found = np.array([[0, 1, 1, 1]], np.uint8)
     a = write_tif(tmp_path / "a.tif", found, 255)
     b = write_tif(tmp_path / "b.tif", truth, 255)
-    run(a, b, "--json", tmp_path / "x")
-    report = json.loads((tmp_path / "x").read_text())
+    run(a, b, "--json", tmp_path / "x.json")
+    report = json.loads((tmp_path / "x.json").read_text())
     assert report["pixels"] == 3
     assert report["semantic"]["accuracy"] == pytest.approx(2 / 3, abs=1e-6)
     assert "objects" not in report

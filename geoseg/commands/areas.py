@@ -36,9 +36,10 @@ def command(map_path: str, points: str, **options: Any) -> None:
     geoseg areas terrain.tif points.gpkg -o areas.csv
     """
     from geoseg.assess.areas import error_matrix, estimate_areas
-    from geoseg.commands.classmap import open_class_map, write_table
+    from geoseg.commands.classmap import check_table, open_class_map, write_table
     from geoseg.commands.sample import mapped_areas
 
+    check_table(options["output"], overwrite=options["overwrite"])
     opened = open_class_map(map_path, options["legend"])
     names = [category.name for category in opened.legend]
     mapped, reference, empty = read_points(points, options["reference"])

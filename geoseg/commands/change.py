@@ -33,9 +33,13 @@ def command(
     \b
     geoseg change 2018.tif 2024.tif -o change.csv --map change.tif
     """
-    from geoseg.commands.classmap import open_class_map, write_table
+    from geoseg.commands.classmap import check_table, open_class_map, write_table
+    from geoseg.export.target import check_output
     from geoseg.products.change import change_matrix
 
+    check_table(output, overwrite=overwrite)
+    if raster:
+        check_output(raster, overwrite, kinds=("raster",))
     one, other = open_class_map(before, legend), open_class_map(after, legend)
     if one.geobox != other.geobox:
         raise InputError(

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from geoseg.labels.sources import LabelSource
     from geoseg.legend import Legend
 
-__all__ = ["ClassMap", "open_class_map", "write_table"]
+__all__ = ["ClassMap", "check_table", "open_class_map", "write_table"]
+
+TABLES = (".csv", ".json")
 
 STRIP_PX = 1 << 22
 
@@ -102,26 +104,21 @@ def open_class_map(path: str, legend: str | None = None) -> ClassMap:
     return ClassMap(path, source, grid, known or source.legend)
 
 
+def check_table(path: str | None, *, overwrite: bool) -> None:
+    """Raises OutputError where a table can't go to ``path``, before it is made."""
+    from geoseg.export.target import check_file
+
+    if path:
+        check_file(path, TABLES, overwrite)
+
+
 def write_table(table: Any, path: str, *, overwrite: bool) -> None:
     """A DataFrame as .csv or .json, complete or not at all; raises OutputError."""
-    import os
+    from geoseg.export.target import written_beside
 
-    from geoseg.errors import OutputError
-
-    target = Path(path)
-    if target.suffix.lower() not in {".csv", ".json"}:
-        raise OutputError(f"{path}: tables are written as .csv or .json")
-    if target.exists() and not overwrite:
-        raise OutputError(f"{path}: exists already: use --overwrite or another name")
-    if target.suffix.lower() == ".csv":
-        text = table.to_csv(index=table.index.name is not None)
-    else:
-        text = json.dumps(json.loads(table.to_json(orient="records")), indent=2) + "\n"
-    part = target.with_name(f"{target.name}.part")
-    try:
-        part.write_text(text)
-        os.replace(part, target)
-    except OSError as error:
-        raise OutputError(f"{path}: can't be written: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    with written_beside(path, overwrite, suffixes=TABLES) as part:
+        if Path(path).suffix.lower() == ".csv":
+            text = table.to_csv(index=table.index.name is not None)
+        else:
+            text = json.dumps(json.loads(table.to_json(orient="records")), indent=2) + "\n"
+        part.write_text(text, encoding="utf-8")

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from geoseg.labels.sources import LabelSource
     from geoseg.legend import Legend
 
-__all__ = ["command", "evaluate"]
+__all__ = ["command", "evaluate", "open_grid", "open_side"]
 
 WINDOW_PX = 1024
 PICTURE_PX = 1200
+JSON = (".json",)
 
 
 @click.command()
@@ -50,12 +51,17 @@ def command(map_path: str, truth_path: str, **options: Any) -> None:
     geoseg evaluate fields.gpkg truth.gpkg --like scene.tif --picture errors.png
     geoseg evaluate map.zarr truth.tif --legend worldcover --json figures.json
     """
+    from geoseg.export.target import check_file, check_output, written_beside
     from geoseg.legend import Legend
 
+    if options["json_path"]:
+        check_file(options["json_path"], JSON, overwrite=True)
+    if options["picture"]:
+        check_output(options["picture"], overwrite=True, kinds=("picture",))
     legend = Legend.open(options["legend"]) if options["legend"] else None
-    grid = _grid(options["like"], map_path, truth_path)
-    found = _open(map_path, grid, legend, None)
-    truth = _open(truth_path, grid, legend or found.legend, options["column"])
+    grid = open_grid(options["like"], map_path, truth_path)
+    found = open_side(map_path, grid, legend, None)
+    truth = open_side(truth_path, grid, legend or found.legend, options["column"])
     exhaustive = options["exhaustive"]
     if exhaustive is None:
         exhaustive = not truth_path.lower().endswith((".tif", ".tiff", ".zarr"))
@@ -65,7 +71,8 @@ def command(map_path: str, truth_path: str, **options: Any) -> None:
     for line in table(report):
         click.echo(line)
     if options["json_path"]:
-        _write_text(Path(options["json_path"]), json.dumps(report, indent=2) + "\n")
+        with written_beside(options["json_path"], True, suffixes=JSON) as part:
+            part.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     if options["picture"]:
         draw(evaluation, found, truth, Path(options["picture"]))
 
@@ -122,6 +129,8 @@ def draw(evaluation: Evaluation, found: LabelSource, truth: LabelSource, path: P
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
+    from geoseg.export.target import written_beside
+
     codes = _codes(evaluation, found, truth)
     names = ("not judged", "nothing", "right", "missed", "false", "mixed up")
     colours = ("#ffffff", "#eeeeee", "#009e73", "#0072b2", "#d55e00", "#f0e442")
@@ -139,12 +148,8 @@ def draw(evaluation: Evaluation, found: LabelSource, truth: LabelSource, path: P
         if counts[k]
     ]
     figure.legend(handles=patches, loc="outside lower center", ncols=3, frameon=False)
-    part = path.with_name(f"{path.name}.part")
-    try:
+    with written_beside(path, overwrite=True, kinds=("picture",)) as part:
         figure.savefig(part, format="png")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _codes(evaluation: Evaluation, found: LabelSource, truth: LabelSource) -> NDArray[np.uint8]:
@@ -208,7 +213,7 @@ def _merged(found: LabelSource, truth: LabelSource) -> Legend:
     return Legend(tuple(known.values()))
 
 
-def _grid(like: str | None, *paths: str) -> GeoBox | None:
+def open_grid(like: str | None, *paths: str) -> GeoBox | None:
     """The grid on which both are read: that of the first raster among them."""
     from geoseg.engine.segmentmap import SegmentMap
     from geoseg.labels.sources import raster_grid
@@ -223,7 +228,10 @@ def _grid(like: str | None, *paths: str) -> GeoBox | None:
     return None
 
 
-def _open(path: str, grid: GeoBox | None, legend: Legend | None, column: str | None) -> LabelSource:
+def open_side(
+    path: str, grid: GeoBox | None, legend: Legend | None, column: str | None
+) -> LabelSource:
+    """Labels of any file, or of a map that geoseg kept; raises InputError."""
     from geoseg.engine.segmentmap import SegmentMap
     from geoseg.labels.sources import open_labels
 
@@ -250,12 +258,3 @@ class _MapLabels:
         """Score levels of a window."""
         levels: NDArray[np.uint8] = self._map.read(window)["score"]
         return levels
-
-
-def _write_text(path: Path, text: str) -> None:
-    part = path.with_name(f"{path.name}.part")
-    try:
-        part.write_text(text)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -59,15 +59,10 @@ def check_explain(
     Raises ModelError for models that decide by learned weights, OutputError for a name that
     can't be written.
     """
+    from geoseg.export.target import check_file
     from geoseg.models.catalogue import card_of, load_model
 
-    target = Path(output)
-    if target.suffix.lower() not in kinds:
-        raise OutputError(f"{output}: a plot ends in {' or '.join(kinds)}")
-    if not target.parent.is_dir():
-        raise OutputError(f"{output}: there is no folder {target.parent}")
-    if target.exists() and not overwrite:
-        raise OutputError(f"{output} exists: choose another name or add --overwrite")
+    check_file(output, kinds, overwrite)
     if isinstance(model, str):
         name, card = model, card_of(model) or load_model(model).card
     else:

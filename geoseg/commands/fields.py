@@ -51,11 +51,13 @@ def command(source: str, **options: Any) -> None:
     geoseg fields map.gpkg --fiboa parcels.parquet --observed 2021-07-01
     """
     from geoseg.commands.classmap import open_class_map
-    from geoseg.export.vector import write_vector
+    from geoseg.export.vector import check_output, write_vector
     from geoseg.products.fields import parcel_table
 
     if options["fiboa"] and not options["observed"]:
         raise InputError("--fiboa needs --observed: the date the imagery was taken")
+    for path in filter(None, (options["output"], options["fiboa"])):
+        check_output(path, options["overwrite"], kinds=("vector",))
     if source.lower().endswith(POLYGONS):
         frame = read_polygons(source, options["category"])
     else:

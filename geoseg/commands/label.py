@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from geoseg.errors import InputError
+from geoseg.errors import InputError, OutputError
 from geoseg.shapes import read_shapes
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def command(scene_path: str, **options: Any) -> None:
     geoseg label field.tif --classes soil,crop,weed
     geoseg label field.tif --classes soil,crop,weed --from map.gpkg -o correct.gpkg
     """
+    from geoseg.export.target import check_output
     from geoseg.scene.opening import open_scene
 
     scene = open_scene(scene_path)
@@ -53,6 +54,8 @@ def command(scene_path: str, **options: Any) -> None:
     output = Path(options["output"] or f"{Path(scene_path).stem}_labels.gpkg")
     if output.suffix.lower() != ".gpkg":
         raise InputError(f"{output}: labels are written as .gpkg")
+    for path in (output, output.with_suffix(".qgz")):
+        check_output(path, options["overwrite"])
     frame = _empty(scene)
     if options["map_path"]:
         frame = _of_map(scene, Path(options["map_path"]), legend, options["entropy"])
@@ -155,18 +158,22 @@ def _write(
     from geoseg.export.target import written_beside
 
     extent = gpd.GeoDataFrame({"note": np.array([], object)}, geometry=[], crs=_crs(scene))
+    errors = pyogrio.errors
     with written_beside(output, overwrite, kinds=("vector",)) as part:
-        for name, layer in (("labels", frame), ("extent", extent)):
-            pyogrio.write_dataframe(
-                layer,
-                part,
-                layer=name,
-                driver="GPKG",
-                append=name == "extent",
-                geometry_type="MultiPolygon",
-                promote_to_multi=True,
-                dataset_options={"VERSION": "1.3"} if name == "labels" else None,
-            )
+        try:
+            for name, layer in (("labels", frame), ("extent", extent)):
+                pyogrio.write_dataframe(
+                    layer,
+                    part,
+                    layer=name,
+                    driver="GPKG",
+                    append=name == "extent",
+                    geometry_type="MultiPolygon",
+                    promote_to_multi=True,
+                    dataset_options={"VERSION": "1.3"} if name == "labels" else None,
+                )
+        except (errors.DataSourceError, errors.DataLayerError, errors.FeatureError) as error:
+            raise OutputError(f"{output}: could not be written: {error}") from error
 
 
 def _project(

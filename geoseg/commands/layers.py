@@ -33,6 +33,8 @@ def write_layers(
 ) -> list[Path]:
     """See ``command``; returns the files. Raises InputError's children."""
     from geoseg.engine.segmentmap import SegmentMap
+    from geoseg.errors import InputError, OutputError
+    from geoseg.export.target import check_output
     from geoseg.layers import PROBS, layers_of, write_layer
     from geoseg.outputs import provenance_of
 
@@ -40,10 +42,18 @@ def write_layers(
     have = layers_of(given)
     # a file per class is had by asking for it
     every = [name for name in have if PROBS not in have or not name.startswith("prob_")]
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    unknown = [name for name in wanted if name not in have]
+    if unknown:
+        raise InputError(f"{source}: no layer {unknown[0]!r}: it has {', '.join(have)}")
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: can't be a folder: {error.strerror}") from error
+    paths = {name: Path(folder) / f"{name}.tif" for name in wanted or every}
+    for path in paths.values():
+        check_output(path, overwrite)
     written = []
-    for name in wanted or every:
-        path = Path(folder) / f"{name}.tif"
+    for name, path in paths.items():
         write_layer(given, name, path, provenance_of(given), overwrite=overwrite)
         written.append(path)
     return written

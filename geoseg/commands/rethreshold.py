@@ -49,15 +49,13 @@ def rethreshold(
 
     from geoseg.engine.segmentmap import SegmentMap
     from geoseg.engine.store import open_map
-    from geoseg.errors import InputError, OutputError
+    from geoseg.errors import InputError
+    from geoseg.export.target import check_output
     from geoseg.models.thresholds import apply_thresholds, parse_thresholds
     from geoseg.outputs import write_raster
 
     path = Path(output)
-    if path.suffix not in (".zarr", ".tif"):
-        raise InputError(f"{output}: write a .zarr or a .tif")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{output} exists: choose another name or use --overwrite")
+    check_output(path, overwrite, kinds=("map", "raster"))
     given = SegmentMap.open(source)
     names = {c.id: f"prob_{c.id}" for c in given.legend if f"prob_{c.id}" in given.layers}
     if len(names) != len(given.legend):
@@ -79,7 +77,7 @@ def rethreshold(
         stated = dict(given.provenance) | {"thresholds": list(thresholds)}
         result = replace(result, counts=counts, provenance=stated)
         result.save_header()
-        if path.suffix == ".tif":
+        if path.suffix.lower() != ".zarr":
             write_raster(result, output, overwrite=overwrite)
             return
         shutil.rmtree(path, ignore_errors=True)

@@ -48,9 +48,12 @@ def command(map_path: str, output: str, **options: Any) -> None:
     """
     from geoseg.assess.areas import allocate, draw_sample, sample_size
     from geoseg.commands.classmap import open_class_map
+    from geoseg.export.target import check_output
 
     if Path(output).suffix.lower() != ".gpkg":
         raise InputError(f"{output}: points are written as .gpkg")
+    for path in (output, Path(output).with_suffix(".qgz")):
+        check_output(path, options["overwrite"])
     opened = open_class_map(map_path, options["legend"])
     area = mapped_areas(opened)
     expected = np.full(len(area), options["expected"])

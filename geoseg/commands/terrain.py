@@ -18,9 +18,10 @@ def command(map_path: str, legend: str | None, output: str | None, overwrite: bo
     \b
     geoseg terrain terrain.tif -o areas.csv
     """
-    from geoseg.commands.classmap import open_class_map, write_table
+    from geoseg.commands.classmap import check_table, open_class_map, write_table
     from geoseg.products.terrain import cover_table
 
+    check_table(output, overwrite=overwrite)
     opened = open_class_map(map_path, legend)
     strips = ((part, opened.pixel_m2(window)) for window, part in opened.strips())
     table = cover_table(strips, opened.legend)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from geoseg.legend import Legend
 
 LINE_EVERY_S = 10.0
+PAGES = (".html",)
 
 
 @click.command(name="train")
@@ -88,20 +89,39 @@ def command(scenes: tuple[str, ...], **options: Any) -> None:
 
     out = Path(options["out"])
     page = Path(options["report"] or out.with_suffix(".html"))
-    for path in (out, page):
-        if path.exists() and not options["overwrite"]:
-            raise InputError(f"{path} exists: choose another name, or give --overwrite")
+    _check_outputs(out, page, options["overwrite"])
     job = _job(scenes, options)
     prepared = prepare(job)
     for line in _described(prepared):
         click.echo(line, err=True)
     with _Steps(job.schedule.steps, options["quiet"]) as progress:
         outcome = run(job, out, prepared, progress, options["overwrite"])
-    with written_beside(page, options["overwrite"]) as part:
+    with written_beside(page, options["overwrite"], suffixes=PAGES) as part:
         part.write_text(report_html(outcome, prepared.notes), encoding="utf-8")
     for name, value in outcome.figures.items():
         click.echo(f"{name:<24} {value:.4f}")
     click.echo(f"{out}: {outcome.card.name}, sha256 {outcome.card.sha256}; report in {page}")
+
+
+def _check_outputs(out: Path, page: Path, overwrite: bool) -> None:
+    """Raises OutputError before any step: a bundle, or a report, that can't be written."""
+    import os
+
+    from geoseg.errors import OutputError
+    from geoseg.export.target import check_file
+    from geoseg.models.deep.bundle import check_replaceable
+
+    if out.exists() and not overwrite:
+        raise OutputError(f"{out}: exists already: use --overwrite or another name")
+    check_replaceable(out)
+    folder = out.absolute().parent
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        raise OutputError(f"{out}: {there} is no folder that can be written: choose another")
+    if page.suffix.lower() not in PAGES:
+        raise OutputError(f"{page}: a report is written as .html")
+    if page.absolute().parent != folder or folder.exists():
+        check_file(page, PAGES, overwrite)
 
 
 def _job(scenes: tuple[str, ...], options: dict[str, Any]) -> Job:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from geoseg.products.rows import Rows
     from geoseg.products.weeds import Prescription
 
+TASKDATA = (".zip",)
+
 
 @click.command(name="weeds")
 @click.argument("polygons", metavar="POLYGONS")
@@ -48,6 +50,7 @@ def command(polygons: str, **options: Any) -> None:
     from geoseg.products.rows import stand_table
     from geoseg.products.weeds import SprayRule, prescribe
 
+    _check_outputs(options)
     rule = SprayRule(
         cell_m=_pair(options["cell"]),
         buffer_m=options["buffer"],
@@ -85,6 +88,19 @@ def command(polygons: str, **options: Any) -> None:
         _write_shapefile(found, options["shapefile"], options["overwrite"])
     if options["taskdata"]:
         _write_taskdata(found, Path(polygons).stem, options["taskdata"], options["overwrite"])
+
+
+def _check_outputs(options: dict[str, Any]) -> None:
+    """Raises OutputError before any work: all are written, or none."""
+    from geoseg.commands.classmap import check_table
+    from geoseg.export.target import check_file, check_output
+
+    overwrite = options["overwrite"]
+    check_table(options["stand"], overwrite=overwrite)
+    for path in filter(None, (options["output"], options["shapefile"])):
+        check_output(path, overwrite, kinds=("vector",))
+    if options["taskdata"]:
+        check_file(options["taskdata"], TASKDATA, overwrite)
 
 
 def _pair(text: str) -> tuple[float, float]:
@@ -150,25 +166,15 @@ def _write_shapefile(found: Prescription, path: str, overwrite: bool) -> None:
 
 def _write_taskdata(found: Prescription, name: str, path: str, overwrite: bool) -> None:
     """A zip with the folder TASKDATA, as it goes onto a terminal's stick."""
-    import os
-
     from geoseg.errors import OutputError
+    from geoseg.export.target import written_beside
     from geoseg.products.taskdata import to_taskdata
 
-    target = Path(path)
-    if target.suffix.lower() != ".zip":
-        raise OutputError(f"{path}: task data is written as .zip")
-    if target.exists() and not overwrite:
-        raise OutputError(f"{path}: exists already: use --overwrite or another name")
     task = to_taskdata(found, name)
-    part = target.with_name(f"{target.name}.part")
-    try:
+    with written_beside(path, overwrite, suffixes=TASKDATA) as part:
         with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
             for file, data in (("TASKDATA.XML", task.xml), ("GRD00001.BIN", task.grid)):
                 archive.writestr(zipfile.ZipInfo(f"TASKDATA/{file}"), data)
         with zipfile.ZipFile(part) as archive:
             if archive.testzip() is not None:
                 raise OutputError(f"{path}: reads back other than written: check the disk")
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)

@@ -39,9 +39,10 @@ def command(
     \b
     geoseg zones terrain.tif municipalities.gpkg --name NAME -o zones.csv
     """
-    from geoseg.commands.classmap import open_class_map, write_table
+    from geoseg.commands.classmap import check_table, open_class_map, write_table
     from geoseg.products.zones import zone_table
 
+    check_table(output, overwrite=overwrite)
     opened = open_class_map(map_path, legend)
     shapes, names = read_zones(opened, zone_path, column)
     table = zone_table(_strips(opened, shapes), names, opened.legend)

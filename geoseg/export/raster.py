@@ -162,7 +162,8 @@ def _fill(
 
 
 def _tag(plain: Path, provenance: Mapping[str, str], options: RasterOptions) -> None:
-    with rasterio.open(plain, "r+") as file:
+    # with a driver, since what a full disk has cut short is of none, which is a TypeError
+    with rasterio.open(plain, "r+", driver="GTiff") as file:
         file.update_tags(**provenance)
         for number, name in enumerate(options.bands or (options.kind,), 1):
             file.set_band_description(number, name)

@@ -8,6 +8,7 @@ journals and indexes that a format leaves.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -17,7 +18,15 @@ from pathlib import Path
 
 from geoseg.errors import LockedError, OutputError
 
-__all__ = ["FORMATS", "RASTERS", "VECTORS", "check_output", "kind_of", "written_beside"]
+__all__ = [
+    "FORMATS",
+    "RASTERS",
+    "VECTORS",
+    "check_file",
+    "check_output",
+    "kind_of",
+    "written_beside",
+]
 
 VECTORS = (".gpkg", ".parquet", ".fgb", ".geojson", ".shp", ".pmtiles")
 RASTERS = (".tif", ".tiff")
@@ -31,6 +40,9 @@ FORMATS = {
     ".json": "item",
 }
 """What is written under which extension."""
+
+_LITTLE_BYTES = 64 << 10
+"""A disk with less room is full: what could not be written has been cut off again."""
 
 _READ_BACK = ("vector", "project", "page")
 
@@ -70,6 +82,20 @@ def check_output(
     if kinds and kind not in kinds:
         wanted = ", ".join(suffix for suffix, of in FORMATS.items() if of in kinds)
         raise OutputError(f"{path}: is not one of {wanted}: use such an extension")
+    return _checked(path, kind, overwrite)
+
+
+def check_file(
+    path: str | os.PathLike[str], suffixes: Sequence[str], overwrite: bool = False
+) -> Path:
+    """``check_output`` of what is no layer: a table, figures, task data, by extension."""
+    if Path(path).suffix.lower() not in suffixes:
+        raise OutputError(f"{path}: is not one of {', '.join(suffixes)}: use such an extension")
+    return _checked(path, "file", overwrite)
+
+
+def _checked(path: str | os.PathLike[str], kind: str, overwrite: bool) -> Path:
+    """The real path, after the checks of the place it lies in."""
     try:
         target = Path(path).resolve()
         if "!" in str(target) and kind in _READ_BACK:
@@ -92,31 +118,64 @@ def check_output(
         raise OutputError(f"{path}: is not a plain file: choose another name")
     if mode is not None and not overwrite:
         raise OutputError(f"{path}: exists already: use --overwrite or another name")
+    if mode is not None and stat.S_ISDIR(mode) and not _is_zarr(target):
+        raise OutputError(
+            f"{path}: is a folder with other things in it, which would be lost: choose another name"
+        )
     return target
+
+
+def _is_zarr(folder: Path) -> bool:
+    """Whether a folder is a map to be replaced, or empty."""
+    return (folder / "zarr.json").is_file() or not any(folder.iterdir())
 
 
 @contextlib.contextmanager
 def written_beside(
-    path: str | os.PathLike[str], overwrite: bool = False, kinds: Sequence[str] = ()
+    path: str | os.PathLike[str],
+    overwrite: bool = False,
+    kinds: Sequence[str] = (),
+    suffixes: Sequence[str] = (),
 ) -> Iterator[Path]:
     """The path to write to; what lies there at the end of the block becomes ``path``.
 
     Files that the block leaves next to it (a style, an index) are moved along, first. When
     the block raises, nothing is left. The folder's name depends on the output alone, so a
     killed run's folder is cleared by the next one. Raises OutputError as ``check_output``
-    does, LockedError when another process is writing the same output.
+    does (``check_file``, where ``suffixes`` are given), LockedError when another process is
+    writing the same output.
     """
-    target = check_output(path, overwrite, kinds)
+    if suffixes:
+        target = check_file(path, suffixes, overwrite)
+    else:
+        target = check_output(path, overwrite, kinds)
     digest = hashlib.sha256(target.name.encode(errors="surrogateescape")).hexdigest()[:16]
     folder = target.parent / f".geoseg-{digest}"
     with _locked(folder, target):
         try:
             yield folder / target.name
             _publish(folder, target)
-        except OSError as error:
+        except (OSError, OutputError) as error:
+            if _is_full(folder, error):
+                raise OutputError(
+                    f"{path}: could not be written: no space is left there: make room, or choose "
+                    "another place"
+                ) from error
+            if isinstance(error, OutputError):
+                raise
             raise OutputError(f"{path}: could not be written: {error}") from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_full(folder: Path, error: Exception) -> bool:
+    """Whether a disk without room is why: the libraries that write say so in riddles."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    try:
+        return shutil.disk_usage(folder).free < _LITTLE_BYTES
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager

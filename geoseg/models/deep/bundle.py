@@ -110,6 +110,7 @@ def write_bundle(
     path = Path(path)
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists: choose another name, or overwrite it")
+    check_replaceable(path)
     data = save({name: tensor.contiguous().cpu() for name, tensor in weights.items()})
     card = replace(card, sha256=hashlib.sha256(data).hexdigest())
     item = to_item(card, architecture.to_dict(), parameters=_count(weights), weights=WEIGHTS)
@@ -133,6 +134,12 @@ def write_bundle(
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return Bundle(path=path, card=card, architecture=architecture)
+
+
+def check_replaceable(path: Path) -> None:
+    """Raises OutputError for a folder that is no bundle: what is in it would be lost."""
+    if path.is_dir() and not is_bundle(path) and any(path.iterdir()):
+        raise OutputError(f"{path}: is a folder, but no bundle: it is not replaced: name another")
 
 
 def _count(weights: Mapping[str, Tensor]) -> int:
