@@ -27,7 +27,7 @@ from geoseg.commands.progress import progress_for
 from geoseg.outlines import KINDS
 
 if TYPE_CHECKING:
-    from geoseg.pipeline import RunOptions
+    from geoseg.requests import MapRequest, RunOptions
 
 __all__ = ["GOES_ON", "NOTHING_KEPT", "command", "interruptible", "run_options_from"]
 
@@ -110,24 +110,12 @@ def command(scenes: tuple[str, ...], model: str, outputs: tuple[str, ...], **opt
     from geoseg.commands.folder import is_folder
     from geoseg.commands.summary import summary_text
     from geoseg.errors import InputError
-    from geoseg.pipeline import MapRequest, map_scene
+    from geoseg.pipeline import map_scene
 
     if options["geometry"] != "polygon" and any(out.endswith(".qgz") for out in outputs):
         raise InputError("--geometry: a project (.qgz) shows polygons: leave one of them out")
     outputs, options = _with_layers(outputs, options)
-    request = MapRequest(
-        outputs=outputs,
-        overwrite=options["overwrite"],
-        pixel_coords=options["pixel_coords"],
-        simplify_m=options["simplify"],
-        smooth=options["smooth"],
-        geometry=options["geometry"],
-        store=options["store"],
-        keep=options["keep"],
-        part=parse_part(options["part"]),
-        join=options["join"],
-        report=options["report"],
-    )
+    request = _request_from(outputs, options)
     run = run_options_from(options)
     if options["explain"]:
         from geoseg.commands.explain import check_explain
@@ -171,6 +159,25 @@ def _with_layers(
     files = tuple(str(first.with_name(f"{first.stem}.{name}.tif")) for name in names)
     setting = f"layers={','.join(names)}"
     return (*outputs, *files), options | {"settings": (*options["settings"], setting)}
+
+
+def _request_from(outputs: tuple[str, ...], options: dict[str, Any]) -> MapRequest:
+    """The part of the options that says what is written."""
+    from geoseg.requests import MapRequest
+
+    return MapRequest(
+        outputs=outputs,
+        overwrite=options["overwrite"],
+        pixel_coords=options["pixel_coords"],
+        simplify_m=options["simplify"],
+        smooth=options["smooth"],
+        geometry=options["geometry"],
+        store=options["store"],
+        keep=options["keep"],
+        part=parse_part(options["part"]),
+        join=options["join"],
+        report=options["report"],
+    )
 
 
 def _taught(scene: Any, model: str, options: dict[str, Any]) -> Any:

@@ -11,6 +11,8 @@ from geoseg.outlines import KINDS
 
 if TYPE_CHECKING:
     from geoseg.polygons import Labels
+    from geoseg.sieving import Sieving
+    from geoseg.vectorize.stream import VectorizeOptions
 
 __all__ = ["command"]
 
@@ -63,27 +65,12 @@ def command(raster: str, output: str, **options: Any) -> None:
     from geoseg.export.target import check_output
     from geoseg.export.vector import VectorOptions, write_vector
     from geoseg.outlines import as_geometry, layer_type
-    from geoseg.polygons import Sieving, polygon_batches
-    from geoseg.vectorize.stream import VectorizeOptions
+    from geoseg.polygons import polygon_batches
 
     check_output(output, overwrite=options["overwrite"])
     labels = _open(raster, options)
     check_place(output, labels.attributes.crs_wkt, raster)
-    wanted = VectorizeOptions(
-        nodata=options["leave_out"],
-        connectivity=int(options["connectivity"]),
-        shared_vertices=options["shared_vertices"],
-        simplify_m=options["simplify"],
-        square_m=options["square"],
-        smooth=options["smooth"],
-        max_vertices=options["max_vertices"],
-        threads=options["threads"],
-    )
-    sieving = Sieving(
-        min_area_m2=options["min_area"],
-        fill_holes_m2=options["fill_holes"],
-        drop_small=options["drop_small"],
-    )
+    wanted, sieving = _wanted(options)
     rows, cols = labels.source.shape
     with interruptible(NOTHING_KEPT), progress_for(options["quiet"]) as progress:
         if sieving:
@@ -107,6 +94,29 @@ def command(raster: str, output: str, **options: Any) -> None:
         )
     if not options["quiet"]:
         click.echo(f"{written} polygons in {output}")
+
+
+def _wanted(options: dict[str, Any]) -> tuple[VectorizeOptions, Sieving]:
+    """How outlines are made, and what is too small to have one; raises InputError."""
+    from geoseg.sieving import Sieving
+    from geoseg.vectorize.stream import VectorizeOptions
+
+    wanted = VectorizeOptions(
+        nodata=options["leave_out"],
+        connectivity=int(options["connectivity"]),
+        shared_vertices=options["shared_vertices"],
+        simplify_m=options["simplify"],
+        square_m=options["square"],
+        smooth=options["smooth"],
+        max_vertices=options["max_vertices"],
+        threads=options["threads"],
+    )
+    sieving = Sieving(
+        min_area_m2=options["min_area"],
+        fill_holes_m2=options["fill_holes"],
+        drop_small=options["drop_small"],
+    )
+    return wanted, sieving
 
 
 def _open(raster: str, options: dict[str, Any]) -> Labels:
