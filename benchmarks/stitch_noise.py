@@ -20,7 +20,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from oracle import FAIR, NOISY_SCENES, ideal, predict, stitched
+from oracle import FAIR, NOISY_SCENES, ideal, predict, predict_knowing, stitched
 
 from geoseg.assess.instances import Quality, match_segments
 from geoseg.assess.overlap import BACKGROUND, OverlapTable, segment_key
@@ -49,18 +49,18 @@ def scores(name: str, tile: int, halo: int) -> list[float]:
     make, seeds = NOISY_SCENES[name]
     found: list[list[Quality]] = [[], [], [], []]
     for truth in make():
-        one = TileGrid(truth.shape, max(truth.shape), 0)
+        one = next(iter(TileGrid(truth.shape, max(truth.shape), 0)))
         many = TileGrid(truth.shape, tile, halo)
         for seed in range(seeds):
-
-            def tell(tile, truth=truth, seed=seed):
-                return predict(truth, tile, FAIR, seed)
-
+            whole = predict(truth, one, FAIR, seed).instance_id
+            made = {tile.index: predict_knowing(truth, tile, FAIR, seed) for tile in many}
             maps = [
-                stitched(truth, OverlapJoin(), one, 1, tell)["instance_id"],
-                stitched(truth, OverlapJoin(), many, 4, tell)["instance_id"],
-                ideal(truth, many, FAIR, seed),
-                ideal(truth, many, FAIR, seed, witnessed=False),
+                whole[one.core.relative_to(one.read).slices],
+                stitched(truth, OverlapJoin(), many, 4, lambda t, m=made: m[t.index][0])[
+                    "instance_id"
+                ],
+                ideal(truth, many, made),
+                ideal(truth, many, made, witnessed=False),
             ]
             for kind, ids in zip(found, maps, strict=True):
                 kind.append(quality(truth, ids))

@@ -25,6 +25,7 @@ VERBS = {
     "count": ("count", "How many things of a map lie in each zone or cell of a grid."),
     "zones": ("zones", "What a map has in each polygon of a zone file."),
     "bundle": ("bundle", "Models on disk: look at one, make one, write one as ONNX."),
+    "coco": ("coco", "A map as COCO instance or panoptic labels, georeference kept."),
     "demo": ("demo", "Map the scene that comes with geoseg: the first map in a minute."),
     "evaluate": (
         "evaluate",

@@ -6,7 +6,7 @@ window sometimes missed, some split in two. It depends on the tile alone, never 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,16 +147,16 @@ def _moved(wide: NDArray[Any], label: int, box: Any, reach: int, rng: Any) -> tu
 
 
 def ideal(
-    truth: Truth, tiles: TileGrid, noise: Noise, seed: int = 0, *, witnessed: bool = True
+    truth: Truth, tiles: TileGrid, made: Mapping[tuple[int, int], Any], *, witnessed: bool = True
 ) -> NDArray[Any]:
     """The best map of noisy tiles: by someone who knows the object of each fragment.
 
     Each pixel belongs to the tile whose core it is in. Where that tile has no fragment of an
     object that others saw there, and nothing else, it takes that. All fragments of an object
     are one; with ``witnessed`` only those that a chain of fragments of it in other tiles, each
-    overlapping the next, connects: no one can know of the others.
+    overlapping the next, connects: no one can know of the others. ``made``: what
+    ``predict_knowing`` gives, by the tile's index.
     """
-    made = {tile.index: predict_knowing(truth, tile, noise, seed) for tile in tiles}
     local = np.zeros(truth.shape, np.int64)
     base, objects, links = 0, [np.zeros(1, np.int64)], []
     whole: dict[tuple[int, int], tuple[Tile, NDArray[Any], NDArray[Any]]] = {}

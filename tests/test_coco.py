@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from geoseg.errors import InputError
 from geoseg.labels.coco import LabelImage, read_coco, write_coco_instances, write_coco_panoptic
+from geoseg.labels.sources import open_labels
 from geoseg.legend import Category, Legend
 
 LEGEND = Legend(
@@ -130,7 +131,12 @@ def test_a_triangle_is_a_polygon(tmp_path):
     [
         ({"segmentation": None}, "NoneType"),
         ({"segmentation": [[0, 0, 6, 0, 6, 6, 1]]}, "reshape"),
-        ({"segmentation": {"size": [6, 7], "counts": [3, 4]}}, "reshape"),
+        (
+            {"segmentation": {"size": [6, 7], "counts": [3, 4]}},
+            "run lengths of 7 px in an image of 42",
+        ),
+        ({"segmentation": {"size": [6, 7], "counts": [50, -8]}}, "run lengths"),
+        ({"height": 10**7, "width": 10**7}, "10000000 x 10000000 px: an image has 268,435,456"),
         ({"segmentation": {"size": [6, 7], "counts": "o"}}, "index"),
         ({"category_id": 9}, "category_id 9 is none of"),
         ({"category_id": 300}, "300"),
@@ -149,7 +155,26 @@ def test_what_is_odd_in_a_file_is_one_line(tmp_path, changed, says):
     assert "x.json" in str(error.value) or "a.png" in str(error.value)
 
 
-def test_what_is_not_coco_is_refused(tmp_path):
-    (tmp_path / "x.json").write_text('{"type": "FeatureCollection"}')
+@pytest.mark.parametrize(
+    "place", [{"transform": [1, 2]}, {"transform": "north"}, {"transform": [1] * 6, "crs_wkt": "x"}]
+)
+def test_an_odd_place_is_one_line(tmp_path, place):
+    odd = document()
+    odd["images"][0]["geoseg"] = place
+    (tmp_path / "x.json").write_text(json.dumps(odd))
+    with pytest.raises(InputError, match=r"x\.json: its place is odd"):
+        open_labels(tmp_path / "x.json", None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"type": "FeatureCollection"}',
+        '{"images": 5, "annotations": [], "categories": []}',
+        "[" * 100_000,
+    ],
+)
+def test_what_is_not_coco_is_refused(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
     with pytest.raises(InputError, match=r"x\.json: not a COCO file"):
         read_coco(tmp_path / "x.json")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoseg.errors import InputError
+from geoseg.labels.idpng import read_png, write_png
 from geoseg.labels.runlengths import mask_of, run_lengths
 from geoseg.legend import NODATA_CATEGORY, Category, Legend
 
-__all__ = ["LabelImage", "read_coco", "write_coco_instances", "write_coco_panoptic"]
+__all__ = ["LabelImage", "check_size", "read_coco", "write_coco_instances", "write_coco_panoptic"]
 
 NO_SCORE = 255
+MOST_PX = 1 << 28
+"""Pixels of an image that is read or written: COCO's files are held in memory whole."""
 _ODD = (ValueError, KeyError, TypeError, IndexError, OverflowError, AttributeError)
 """What comes of JSON that is not as the format has it."""
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999")
@@ -78,7 +80,7 @@ def write_coco_panoptic(path: Path, images: Sequence[LabelImage], legend: Legend
             ids[segment.pop("pixels")] = k
             segment["id"] = k
         name = f"{Path(image.file_name).stem}.png"
-        _write_png(folder / name, ids.reshape(image.category_id.shape[::-1]).T)
+        write_png(folder / name, ids.reshape(image.category_id.shape[::-1]).T)
         annotations.append({"image_id": number, "file_name": name, "segments_info": segments})
     _write_json(path, _document(images, legend) | {"annotations": annotations})
 
@@ -92,12 +94,12 @@ def read_coco(path: Path) -> tuple[Legend, Iterator[LabelImage]]:
     try:
         document = json.loads(path.read_text())
         legend = _read_legend(document["categories"])
-        annotations, images = document["annotations"], document["images"]
+        annotations, images = list(document["annotations"]), list(document["images"])
         by_image: dict[int, list[dict[str, Any]]] = {}
         for annotation in annotations:
             by_image.setdefault(annotation["image_id"], []).append(annotation)
         panoptic = any("segments_info" in annotation for annotation in annotations)
-    except (OSError, *_ODD) as error:
+    except (OSError, RecursionError, *_ODD) as error:
         raise InputError(f"{path}: not a COCO file: {error!r}") from error
 
     def read() -> Iterator[LabelImage]:
@@ -105,7 +107,7 @@ def read_coco(path: Path) -> tuple[Legend, Iterator[LabelImage]]:
             try:
                 own = by_image.get(image["id"], [])
                 png = panoptic and own
-                painted = _painted_png(path, own[0]) if png else _painted(image, own)
+                painted = _painted_png(path, image, own[0]) if png else _painted(image, own)
                 made = _label_image(image, *painted)
                 _check_categories(made.category_id, legend)
             except _ODD as error:
@@ -122,6 +124,15 @@ def _check_categories(category_id: NDArray[np.uint8], legend: Legend) -> None:
     unknown = np.setdiff1d(category_id, [*known, NODATA_CATEGORY])
     if unknown.size:
         raise ValueError(f"category_id {unknown[0]} is none of the categories, {known}")
+
+
+def check_size(path: Path, shape: tuple[int, int]) -> None:
+    """Raises InputError where a map is too large for one image of a COCO file."""
+    if shape[0] * shape[1] > MOST_PX:
+        raise InputError(
+            f"{path}: {shape[1]} x {shape[0]} px, an image of a COCO file has {MOST_PX:,} px at "
+            "most here: map parts of the scene, with --aoi"
+        )
 
 
 def _document(images: Sequence[LabelImage], legend: Legend) -> dict[str, Any]:
@@ -180,7 +191,7 @@ def _score(image: LabelImage, pixels: NDArray[np.int64]) -> dict[str, float]:
 def _painted(
     image: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint32], NDArray[np.uint8]]:
-    shape = int(image["height"]), int(image["width"])
+    shape = _shape_of(image)
     category = np.full(shape, NODATA_CATEGORY, np.uint8)
     instance, score = np.zeros(shape, np.uint32), np.full(shape, NO_SCORE, np.uint8)
     for number, annotation in enumerate(annotations, 1):
@@ -191,13 +202,20 @@ def _painted(
     return category, instance, score
 
 
+def _shape_of(image: Mapping[str, Any]) -> tuple[int, int]:
+    shape = int(image["height"]), int(image["width"])
+    if shape[0] * shape[1] > MOST_PX:
+        raise ValueError(f"{shape[1]} x {shape[0]} px: an image has {MOST_PX:,} px at most here")
+    return shape
+
+
 def _painted_png(
-    path: Path, annotation: Mapping[str, Any]
+    path: Path, image: Mapping[str, Any], annotation: Mapping[str, Any]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint32], NDArray[np.uint8]]:
     name = str(annotation["file_name"])
     if Path(name).name != name:
         raise ValueError(f"file_name {name!r}: a name is wanted, of a PNG in the folder beside")
-    ids = _read_png(path.with_suffix("") / name)
+    ids = read_png(path.with_suffix("") / name, _shape_of(image))
     segments = annotation["segments_info"]
     keys = np.array([s["id"] for s in segments], np.int64)
     order = np.argsort(keys)
@@ -254,39 +272,3 @@ def _write_json(path: Path, document: Mapping[str, Any]) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _write_png(path: Path, ids: NDArray[np.uint32]) -> None:
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning
-
-    bands = np.stack([ids & 255, ids >> 8 & 255, ids >> 16]).astype(np.uint8)
-    profile = {"driver": "PNG", "count": 3, "dtype": "uint8"}
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            height, width = ids.shape
-            with rasterio.open(part, "w", height=height, width=width, **profile) as file:
-                file.write(bands)
-            with rasterio.open(part, driver="PNG") as file:
-                if not (file.read() == bands).all():
-                    raise InputError(f"{path}: what was written is not what is read: disk full?")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _read_png(path: Path) -> NDArray[np.int64]:
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path, driver="PNG") as file:
-                red, green, blue = file.read([1, 2, 3]).astype(np.int64)
-    except RasterioIOError as error:
-        raise InputError(f"{path}: can't be read as PNG: {error}") from error
-    ids: NDArray[np.int64] = red + (green << 8) + (blue << 16)
-    return ids

@@ -32,6 +32,8 @@ def mask_of(segmentation: Any, shape: tuple[int, int]) -> NDArray[np.bool_]:
         return rasterize(shapes, shape).astype(bool)
     counts = segmentation["counts"]
     runs = _decoded(counts) if isinstance(counts, str) else list(counts)
+    if min(runs, default=0) < 0 or sum(runs) != shape[0] * shape[1]:
+        raise ValueError(f"run lengths of {sum(runs)} px in an image of {shape[0] * shape[1]}")
     values = np.arange(len(runs)) % 2 == 1
     flat = np.repeat(values, runs)
     return flat.reshape(shape[::-1]).T

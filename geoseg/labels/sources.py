@@ -46,12 +46,14 @@ class LabelSource(Protocol):
 
 @dataclass(frozen=True)
 class ArrayLabels:
-    """Labels in memory."""
+    """Labels in memory; ``transform`` and ``crs`` as in a LabelImage."""
 
     category_id: NDArray[np.uint8]
     instance_id: NDArray[Any]
     legend: Legend
     score: NDArray[np.uint8] | None = None
+    transform: tuple[float, ...] | None = None
+    crs: str | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -190,7 +192,13 @@ def _open_coco(path: Path, grid: GeoBox | None) -> ArrayLabels:
     if first.transform is not None:
         from affine import Affine
         from odc.geo.geobox import GeoBox
+        from pyproj.exceptions import CRSError
 
-        place = Affine(*first.transform[:6])
-        _check_grid(path, GeoBox(first.category_id.shape, place, first.crs), grid)
-    return ArrayLabels(first.category_id, first.instance_id, legend, first.score)
+        try:
+            place = GeoBox(first.category_id.shape, Affine(*first.transform[:6]), first.crs)
+        except (TypeError, ValueError, CRSError) as error:
+            raise InputError(f"{path}: its place is odd: {error!r}") from error
+        _check_grid(path, place, grid)
+    return ArrayLabels(
+        first.category_id, first.instance_id, legend, first.score, first.transform, first.crs
+    )
