@@ -204,3 +204,16 @@ def test_a_project_opens_after_its_folder_was_moved(tmp_path: Path) -> None:
     _, high, wide = pixels_of(tmp_path / "layout.png").shape
     page = pixels_of(tmp_path / "layout.png")[:, high // 5 : high * 4 // 5, wide // 5 : wide // 2]
     assert page.std() > 10  # the map itself, not a white page over it
+
+
+def test_points_are_drawn_in_a_project(tmp_path: Path) -> None:
+    frame = a_map(tmp_path)
+    frame.geometry = frame.geometry.representative_point()
+    write_vector(frame, tmp_path / "points.gpkg", legend=LEGEND)
+    layer = ProjectLayer(path=tmp_path / "points.gpkg", role="polygons", name="Points")
+    write_project(Project(layers=[layer], legend=LEGEND, title="Points"), tmp_path / "map.qgz")
+    answer = look(tmp_path, {"project": str(tmp_path / "map.qgz")})
+    assert answer["messages"] == [] and answer["tree"][0]["renderer"] == "categorizedSymbol"
+    assert answer["tree"][0]["categories"][0][3] == 255
+    assert len(answer["bookmarks"]) == 10
+    assert pixels_of(tmp_path / "project.png").std() > 3  # markers on white

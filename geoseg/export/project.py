@@ -6,6 +6,7 @@ from data. The style of every layer is in the project itself.
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from geoseg.export.projectlayer import (
     aliases_of,
     box_of,
     ground_of,
+    has_points,
     layer_name,
     metres_per_unit,
     scene_renderer,
@@ -149,7 +151,8 @@ def _map_layer(
     relative = os.path.relpath(layer.path.resolve(), folder)
     source = f"./{Path(relative).as_posix()}"
     if vector:
-        node.set("geometry", "Polygon")
+        points = has_points(layer)
+        node.set("geometry", "Point" if points else "Polygon")
         node.set("labelsEnabled", "1")
         source += f"|layername={layer_name(layer)}"
     ET.SubElement(node, "datasource").text = source
@@ -160,11 +163,12 @@ def _map_layer(
     provider.text = "ogr" if vector else "gdal"
     if vector:
         provider.set("encoding", "UTF-8")
-        node.append(qgis.renderer(project.legend, "polygons", "category_id", _names(project)))
+        kind = "points" if points else "polygons"
+        node.append(qgis.renderer(project.legend, kind, "category_id", _names(project)))
         if any(category.isthing for category in project.legend):
             node.append(qgis.labels())
         node.append(qgis.alias_list(aliases_of(layer)))
-        ET.SubElement(node, "layerGeometryType").text = "2"
+        ET.SubElement(node, "layerGeometryType").text = "0" if points else "2"
     else:
         ET.SubElement(node, "pipe").append(_raster_renderer(layer, project))
     return node
@@ -209,9 +213,12 @@ def _bookmarks(root: ET.Element, layers: Sequence[ProjectLayer], main: Ground) -
         return
     name = str(layer_name(layer)).replace('"', '""')
     query = f'SELECT * FROM "{name}" ORDER BY isthing DESC, area_m2 DESC LIMIT {_BOOKMARKS}'
+    points = has_points(layer)
     found = pyogrio.read_dataframe(layer.path, sql=query, sql_dialect="SQLITE")
     for rank, row in enumerate(found.itertuples(), 1):
-        xmin, ymin, xmax, ymax = row.geometry.bounds
+        # a point stands in the middle of its object
+        room = math.sqrt(row.area_m2) / metres_per_unit(main) if points else 0
+        xmin, ymin, xmax, ymax = row.geometry.buffer(room).bounds if points else row.geometry.bounds
         ring = ", ".join(
             f"{x!r} {y!r}"
             for x, y in ((xmin, ymin), (xmax, ymin), (xmax, ymax), (xmin, ymax), (xmin, ymin))

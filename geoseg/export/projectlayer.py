@@ -25,6 +25,7 @@ __all__ = [
     "aliases_of",
     "box_of",
     "ground_of",
+    "has_points",
     "hectares_of",
     "layer_name",
     "metres_per_unit",
@@ -110,6 +111,11 @@ def aliases_of(layer: ProjectLayer) -> dict[str, str]:
     """Names of the columns as people read them, of those that geoseg knows."""
     fields = pyogrio.read_info(layer.path, layer=layer_name(layer))["fields"]
     return {str(name): alias_of(str(name)) for name in fields if alias_of(str(name)) != name}
+
+
+def has_points(layer: ProjectLayer) -> bool:
+    """Whether points stand for the segments."""
+    return "Point" in str(pyogrio.read_info(layer.path, layer=layer_name(layer))["geometry_type"])
 
 
 def layer_name(layer: ProjectLayer) -> str | None:
