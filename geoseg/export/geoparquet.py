@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from geoseg.errors import OutputError
+from geoseg.export.bounds import bounds_of
 from geoseg.export.columns import provenance_json
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _BOX = pa.struct([(side, pa.float64()) for side in _SIDES])
 _ROW_GROUP_ROWS = 65_536
 _ROW_GROUP_BYTES = 32 << 20
-_BOUNDS_ROWS = 4096
 
 
 def write(table: Table, path: Path, provenance: Mapping[str, str]) -> None:
@@ -36,10 +36,12 @@ def write(table: Table, path: Path, provenance: Mapping[str, str]) -> None:
     low, high = np.full(2, np.inf), np.full(2, -np.inf)
     # the least and the greatest WKB of a group help nobody, and the writer keeps both to the end
     told = [name for name in table.schema.names if name != "geometry"]
-    how = {"write_statistics": [*told, *(f"bbox.{side}" for side in _SIDES)]}
+    told += [f"bbox.{side}" for side in _SIDES]
+    # no two geometries are alike: looking for what repeats takes longer than writing them
+    how = {"write_statistics": told, "use_dictionary": told}
     with pq.ParquetWriter(path, schema, compression="zstd", write_page_index=True, **how) as writer:
         for group in _row_groups(table):
-            boxes = _bounds(group)
+            boxes = np.concatenate([bounds_of(c) for c in group.column("geometry").chunks])
             if len(boxes):
                 low = np.fmin(low, np.nanmin(boxes[:, :2], axis=0, initial=np.inf))
                 high = np.fmax(high, np.nanmax(boxes[:, 2:], axis=0, initial=-np.inf))
@@ -77,20 +79,6 @@ def _row_groups(table: Table) -> Iterator[pa.Table]:
             waiting, rows, size = [], 0, 0
     if waiting:
         yield pa.Table.from_batches(waiting, table.schema)
-
-
-def _bounds(group: pa.Table) -> np.ndarray[Any, Any]:
-    """(row, 4) bounds of the geometries, NaN where there is none.
-
-    A few rows at a time: shapely's geometries are several times as large as their WKB.
-    """
-    import shapely
-
-    bounds = np.empty((len(group), 4))
-    for start in range(0, len(group), _BOUNDS_ROWS):
-        wkb = group.column("geometry").slice(start, _BOUNDS_ROWS).to_numpy(zero_copy_only=False)
-        bounds[start : start + len(wkb)] = shapely.bounds(shapely.from_wkb(wkb))
-    return bounds
 
 
 def count(path: Path) -> int:

@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from geoseg.vectorize import columns as col
 from geoseg.vectorize.columns import PIECE_HEAD, PIECE_TAIL
@@ -99,6 +97,9 @@ class CornerGroups:
         # polygons of one old group stay together through their first member
         links = np.concatenate([marks[twice, 1], np.arange(old)])
         other = np.concatenate([marks[twice + 1, 1], self._group])
+        from scipy.sparse import coo_array  # half a second to import
+        from scipy.sparse.csgraph import connected_components
+
         graph = coo_array((np.ones(len(links), np.int8), (links, other)), shape=(n, n))
         _, group = connected_components(graph, directed=False)
         met = np.zeros(len(marks), bool)

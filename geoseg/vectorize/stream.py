@@ -18,6 +18,7 @@ import pyarrow as pa
 from affine import Affine
 
 from geoseg.errors import InputError
+from geoseg.vectorize.ahead import ahead
 from geoseg.vectorize.connect import CornerGroups
 from geoseg.vectorize.coverage import Coverage
 from geoseg.vectorize.dice import diced
@@ -183,7 +184,8 @@ def polygonize_blocks(
     attributes = replace(attributes, dtype=source.dtype)
     with ThreadPoolExecutor(options.threads) as pool:
         rings = _merged(_traced(source, options, pool, on_rows))
-        yield from rechunked(_batches(rings, source.shape, options, attributes, pool))
+        batches = rechunked(_batches(rings, source.shape, options, attributes, pool))
+        yield from batches if options.threads == 1 else ahead(batches)
 
 
 def _traced(
