@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from geoseg.outputs import PolygonOptions
     from geoseg.scene.reader import Scene
 
-__all__ = ["ORDER", "beside", "companions", "licence_line", "share"]
+__all__ = ["ORDER", "beside", "companions", "credit_line", "file_bands", "licence_line", "share"]
 
 ORDER = {"project": 1, "page": 1, "item": 2}
 """Kinds of output that are made of others, and when they are written."""
@@ -94,6 +94,13 @@ def colour_bands(scene: Scene) -> tuple[int, int, int]:
     return red, green, blue
 
 
+def file_bands(path: Path) -> tuple[int, int, int]:
+    """The same of an image of this machine; raises SceneError."""
+    from geoseg.scene.opening import open_scene
+
+    return colour_bands(open_scene(path, allow_vrt=path.suffix.lower() == ".vrt"))
+
+
 def _project(
     result: SegmentMap, scene: Scene, path: str, outputs: Sequence[str], report: RunReport
 ) -> None:
@@ -124,12 +131,11 @@ def _project(
         bands = colour_bands(scene)
         layers.append(ProjectLayer(path=source, role="scene", name=scene.name, bands=bands))
     facts = result.provenance
-    licence = licence_line(facts)
     project = Project(
         layers=layers,
         legend=result.legend,
         title=f"{scene.name}: {facts.get('model', '')}",
-        note=f"Map: geoseg, {facts.get('model', '')}" + (f" ({licence})" if licence else ""),
+        note=credit_line(facts),
         hectares={key: area / 1e4 for key, area in report.area_m2.items() if key != 255},
     )
     write_project(project, path, overwrite=True)
@@ -139,6 +145,13 @@ def licence_line(facts: Mapping[str, str]) -> str:
     """The licence of the model that made a map; empty for methods, which have no weights."""
     licence = facts.get("model_licence", "")
     return "" if licence == "method" else licence
+
+
+def credit_line(facts: Mapping[str, str]) -> str:
+    """What made a map, for the line below it."""
+    licence = licence_line(facts)
+    model = facts.get("model", "")
+    return f"Map: geoseg, {model}" + (f" ({licence})" if licence else "") if model else ""
 
 
 def _page(

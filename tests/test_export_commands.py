@@ -181,6 +181,35 @@ def test_one_bad_map_of_several_is_one_line_and_no_page(tmp_path: Path) -> None:
         assert names_in(tmp_path) == before
 
 
+def test_a_scene_is_shown_in_its_own_colours(tmp_path: Path) -> None:
+    write_vector(polygons(), tmp_path / "map.gpkg", legend=LEGEND,
+                 provenance={"model": "m", "model_licence": "CC0-1.0"})  # fmt: skip
+    profile = {"count": 4, "height": 60, "width": 50, "dtype": "uint8", "crs": "EPSG:32721",
+               "transform": Affine(10, 0, 4e5, 0, -10, 7e6)}  # fmt: skip
+    pixels = np.random.default_rng(0).integers(0, 255, (4, 60, 50)).astype("uint8")
+    for name, driver in (("scene.tif", "GTiff"), ("scene.jp2", "JP2OpenJPEG")):
+        with rasterio.open(tmp_path / name, "w", driver=driver, **profile) as file:
+            file.write(pixels)
+            file.descriptions = ("B02", "B03", "B04", "B08")
+    for scene, bands, shown in (
+        ("scene.tif", (), ["3", "2", "1"]),  # by their names
+        ("scene.tif", ("--bands", "4,3,2"), ["4", "3", "2"]),
+        ("scene.jp2", ("--bands", "1,2,4"), ["1", "2", "4"]),
+    ):
+        path = tmp_path / "map.qgz"
+        done = call("project", tmp_path / "map.gpkg", tmp_path / scene, *bands, "-o", path,
+                    "--overwrite")  # fmt: skip
+        assert done.exit_code == 0, done.output
+        with zipfile.ZipFile(path) as archive:
+            text = archive.read("map.qgs").decode()
+        found = [re.search(f'{name}Band="(.)"', text) for name in ("red", "green", "blue")]
+        assert [one and one[1] for one in found] == shown
+        assert "Map: geoseg, m (CC0-1.0)" in text
+    done = call("project", tmp_path / "map.gpkg", tmp_path / "scene.tif", "--bands", "1",
+                "-o", tmp_path / "no.qgz")  # fmt: skip
+    assert done.exit_code == 2 and "--bands" in done.output
+
+
 @pytest.mark.filterwarnings("error::RuntimeWarning")  # a flat scene has no contrast to stretch
 def test_a_vrt_in_disguise_is_not_followed(tmp_path: Path) -> None:
     write_vector(polygons(), tmp_path / "map.gpkg", legend=LEGEND)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from geoseg.commands.view import BANDS_HELP, shown_bands
 from geoseg.errors import InputError
 
 
@@ -13,11 +14,18 @@ from geoseg.errors import InputError
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A .qgz.")
 @click.option("--title", default="", help="Of the project and its page to print.")
-@click.option("--note", default="", help="Line below the printed map: sources, licences.")
+@click.option("--note", default="", help="Line below the printed map; by default the model.")
+@click.option("--bands", help=f"Of the scene. {BANDS_HELP}")
 @click.option("--legend", help="Legend name or file; by default the one that the files carry.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 def command(
-    files: tuple[Path, ...], output: Path, title: str, note: str, legend: str, overwrite: bool
+    files: tuple[Path, ...],
+    output: Path,
+    title: str,
+    note: str,
+    bands: str | None,
+    legend: str,
+    overwrite: bool,
 ) -> None:
     r"""Write a QGIS project with scene, map, confidence and polygons, styled and grouped.
 
@@ -25,17 +33,22 @@ def command(
     scores is the confidence, any other is the scene. Paths in the project are relative.
 
     \b
-    geoseg project map.gpkg map.tif scene.tif -o map.qgz
+    geoseg project map.gpkg map.tif scene.tif --bands 4,3,2 -o map.qgz
     """
-    from geoseg.export.facts import legend_of
+    from geoseg.export.facts import legend_of, read_facts
     from geoseg.export.project import Project, write_project
     from geoseg.export.projectlayer import ProjectLayer, hectares_of, role_of
     from geoseg.export.target import check_output
     from geoseg.legend import Legend
+    from geoseg.sharing import credit_line
 
     check_output(output, overwrite, kinds=("project",))
     order = ("polygons", "category", "score", "scene")
-    layers = [ProjectLayer(path=path, role=role_of(path), name=path.stem) for path in files]
+    layers = []
+    for path in files:
+        role = role_of(path)
+        shown = shown_bands(bands, path if role == "scene" else None)
+        layers.append(ProjectLayer(path=path, role=role, name=path.stem, bands=shown))
     layers.sort(key=lambda layer: order.index(layer.role))
     maps = [layer.path for layer in layers if layer.role in {"polygons", "category"}]
     if not maps:
@@ -45,7 +58,7 @@ def command(
         layers=layers,
         legend=known,
         title=title or output.stem,
-        note=note,
+        note=note or credit_line(read_facts(maps[0])),
         hectares=hectares_of(layers[0]),
     )
     write_project(project, output, overwrite=overwrite)

@@ -11,14 +11,17 @@ import click
 if TYPE_CHECKING:
     from geoseg.export.web import Page, PageMap
 
-__all__ = ["command", "distinct_names", "page_from", "page_options"]
+__all__ = ["BANDS_HELP", "command", "distinct_names", "page_from", "page_options", "shown_bands"]
+
+
+BANDS_HELP = "Shown as red, green, blue: 3,2,1. By default those of these names, or the first."
 
 
 def page_options(function: Any) -> Any:
     """What view and serve share."""
     for option in (
         click.option("--scene", type=click.Path(path_type=Path), help="The image under the maps."),
-        click.option("--bands", default="1,2,3", help="Shown as red, green, blue: 3,2,1."),
+        click.option("--bands", help=BANDS_HELP),
         click.option("--title", default="", help="Of the page."),
         click.option("--note", default="", help="Line below it: sources, licences."),
         click.option(
@@ -38,11 +41,7 @@ def page_from(files: Sequence[Path], options: dict[str, Any]) -> Page:
     from geoseg.export.web import Page
     from geoseg.sharing import licence_line
 
-    numbers = [part.strip() for part in options["bands"].split(",")]
-    if len(numbers) != 3 or not all(n.isdecimal() and int(n) > 0 for n in numbers):
-        raise InputError(f"--bands {options['bands']!r}: give three numbers from 1: 3,2,1")
-    if options["scene"] is not None:
-        _check_scene(options["scene"])
+    bands = shown_bands(options["bands"], options["scene"])
     legends = options["legends"] or [None]
     if len(legends) not in (1, len(files)):
         raise InputError(f"--legend is given {len(legends)} times for {len(files)} maps")
@@ -51,13 +50,12 @@ def page_from(files: Sequence[Path], options: dict[str, Any]) -> Page:
     names = distinct_names(files)
     maps = [_read_map(*given) for given in zip(files, names, legends, strict=True)]
     licences = [licence_line(one.report) for one in maps]
-    red, green, blue = (int(n) for n in numbers)
     return Page(
         maps=maps,
         title=options["title"] or _title(names),
         note=options["note"] or " · ".join(dict.fromkeys(filter(None, licences))),
         scene=options["scene"],
-        bands=(red, green, blue),
+        bands=bands,
     )
 
 
@@ -123,16 +121,29 @@ def _read_map(file: Path, name: str, legend: str | None) -> PageMap:
     return PageMap(polygons=polygons, legend=given or own, name=name, report=report)
 
 
-def _check_scene(path: Path) -> None:
-    """Raises InputError for what is no local image; a VRT is one if it is called so."""
-    from geoseg.errors import InputError, SceneError
-    from geoseg.scene.formats import Access, find_source
+def shown_bands(text: str | None, scene: Path | None) -> tuple[int, int, int]:
+    """Numbers from 1 of what is shown as red, green and blue; by default by the bands' names.
 
-    try:
-        find_source(path, Access(vrt=path.suffix.lower() == ".vrt"))
-    except SceneError as error:
-        reason = str(error).partition(": pass --allow")[0]
-        raise InputError(f"--scene {reason}") from error
+    Raises InputError for text that is none, and for a scene that is no local image; a VRT is
+    one if it is called so.
+    """
+    from geoseg.errors import InputError, SceneError
+    from geoseg.sharing import file_bands
+
+    numbers = (1, 2, 3)
+    if scene is not None:
+        try:
+            numbers = file_bands(scene)
+        except SceneError as error:
+            reason = str(error).partition(": pass --allow")[0]
+            raise InputError(reason) from error
+    if text is None:
+        return numbers
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != 3 or not all(n.isdecimal() and int(n) > 0 for n in parts):
+        raise InputError(f"--bands {text!r}: give three numbers from 1: 3,2,1")
+    red, green, blue = map(int, parts)
+    return red, green, blue
 
 
 @click.command(name="view")

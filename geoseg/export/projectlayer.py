@@ -36,6 +36,8 @@ __all__ = [
 Role = Literal["polygons", "category", "score", "scene"]
 
 _SAMPLE_PX = 512
+_IMAGES = (".jp2", ".jpg", ".jpeg", ".png")
+"""Scenes, and never maps of geoseg's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +60,8 @@ class ProjectLayer:
 
 def role_of(path: Path) -> Role:
     """What a file is, by what geoseg wrote into it; raises InputError when it can't be read."""
+    if path.suffix.lower() in _IMAGES:
+        return "scene"
     if path.suffix.lower() not in RASTERS:
         return "polygons"
     try:
