@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html.parser
 import os
 import subprocess
@@ -19,6 +20,7 @@ from test_export_vector import HOSTILE, LEGEND
 
 from geoseg.cli import geoseg
 from geoseg.engine.segmentmap import SegmentMap
+from geoseg.engine.thumbnail import picture_of, png_of
 from geoseg.export.raster import write_raster
 
 BIN = Path(sys.executable).parent
@@ -140,12 +142,34 @@ class Reader(html.parser.HTMLParser):
         self.text += data
 
 
+def test_a_notebook_shows_the_map_itself() -> None:
+    from rasterio.io import MemoryFile
+
+    ids = np.array([[0, 1, 255], [7, 7, 254]], "uint8")
+    with MemoryFile(png_of(ids, LEGEND)) as memory, memory.open() as file:
+        np.testing.assert_array_equal(file.read(1), ids)
+        for category in LEGEND:
+            assert file.colormap(1)[category.id] == (*category.rgb, 255)
+        assert file.colormap(1)[255][3] == file.colormap(1)[254][3] == 0
+    # every third pixel of a large map, whatever the strips it is read in
+    large = np.random.default_rng(0).integers(0, 2, (1075, 700)).astype("uint8")
+    objects = np.ones(large.shape, "uint32")
+    objects[:, 300:] = 2
+    made = SegmentMap.from_arrays(large, grid(*large.shape), LEGEND, instance_id=objects)
+    text = picture_of(made).partition("base64,")[2].partition("'")[0]
+    with MemoryFile(base64.b64decode(text)) as memory, memory.open() as file:
+        shown = file.read(1)
+    wanted = large[::3, ::3].copy()
+    wanted[:, 99] = 255  # between two objects
+    np.testing.assert_array_equal(shown, wanted)
+
+
 def test_notebooks_show_maps_plans_and_scenes(tmp_path: Path) -> None:
     from geoseg.pipeline import RunOptions, prepare
     from geoseg.scene.opening import open_scene
 
     shown = Reader(a_map()._repr_html_())
-    assert "table" in shown.tags and not shown.tags & {"script", "b"}
+    assert {"table", "img"} <= shown.tags and not shown.tags & {"script", "b"}
     assert HOSTILE in shown.text
     path = tmp_path / "a <b> scene.tif"
     write_raster(class_map(40, 60), path, geobox=grid(40, 60))

@@ -215,6 +215,8 @@ class SegmentMap:
     def _repr_html_(self) -> str:
         from html import escape
 
+        from geoseg.engine.thumbnail import picture_of
+
         total = max(self.valid_pixels, 1)
         rows = "".join(
             f"<tr><td style='background:{c.colour}'>&nbsp;&nbsp;</td><td>{escape(c.name)}</td>"
@@ -223,4 +225,5 @@ class SegmentMap:
             if self.counts.get(c.id)
         )
         high, wide = self.shape
-        return f"<p>{self.task} map, {high} x {wide} px</p><table>{rows}</table>"
+        text = f"<p>{self.task} map, {high} x {wide} px</p>"
+        return f"{text}{picture_of(self)}<table>{rows}</table>"
