@@ -20,7 +20,11 @@ __all__ = ["command"]
 @click.command()
 @click.argument("raster", metavar="MAP")
 @click.option(
-    "-o", "--output", required=True, metavar="FILE", help="A .gpkg .parquet .fgb .geojson or .shp."
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE",
+    help="A .gpkg .parquet .fgb .geojson .shp or .pmtiles.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
 @click.option("--band", type=int, default=1, metavar="N", help="Band of the raster, from 1.")
