@@ -31,7 +31,11 @@ def random_boxes(rng, count, extent, largest=40.0):
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(0, 300), st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.7]))
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 300),
+    st.sampled_from([0.0, 1e-4, 0.1, 0.3, 0.5, 0.7, 1.0]),
+)
 def test_nms_equals_torchvision(seed, count, iou):
     rng = np.random.default_rng(seed)
     boxes = random_boxes(rng, count, rng.choice([20, 200]), rng.choice([10.0, 400.0]))
@@ -44,6 +48,24 @@ def test_nms_equals_torchvision(seed, count, iou):
     each = [np.flatnonzero(kinds == kind) for kind in range(3)]
     alone = sorted(i for own in each for i in own[nms(boxes[own], scores[own], iou)])
     assert sorted(nms(boxes, scores, iou, kinds).tolist()) == alone
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 300), st.sampled_from([0.0, 1e-3, 0.02, 0.5]))
+def test_nms_of_boxes_of_all_sizes(seed, count, iou):
+    """Sides from a thousandth to a thousand, many boxes inside others, some empty."""
+    rng = np.random.default_rng(seed)
+    at = rng.random((count, 2)) * 10.0 ** rng.integers(0, 4)
+    size = 10.0 ** rng.uniform(-3, 3, (count, 1)) * rng.uniform(0.2, 1, (count, 2))
+    boxes = np.concatenate([at, at + size * rng.choice([-1, 1, 1, 1], (count, 1))], 1)
+    scores = rng.permutation(count).astype(np.float64)
+    real = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    kept = nms(boxes, scores, iou)
+    expected = torchvision.ops.nms(
+        torch.from_numpy(boxes[real]), torch.from_numpy(scores[real]), iou
+    )
+    assert kept[real[kept]].tolist() == np.flatnonzero(real)[expected.numpy()].tolist()
+    assert np.isin(np.flatnonzero(~real), kept).all()
 
 
 def test_boxes_that_are_not_finite_are_left_out():
@@ -64,8 +86,9 @@ def test_nms_of_many_candidates_per_object(iou):
     assert nms(boxes, scores, iou).tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize("iou", [0.0, 0.5, 0.95])
 @pytest.mark.parametrize("copies", [1, 20])
-def test_nms_of_a_crowd_is_near_linear(copies):
+def test_nms_of_a_crowd_is_near_linear(copies, iou):
     def seconds(count):
         rng = np.random.default_rng(1)
         objects = random_boxes(rng, count // copies, 3000 * np.sqrt(count / 200_000))
@@ -74,7 +97,7 @@ def test_nms_of_a_crowd_is_near_linear(copies):
         took = []
         for _ in range(2):
             start = time.process_time()
-            nms(boxes, scores, 0.5)
+            nms(boxes, scores, iou)
             took.append(time.process_time() - start)
         return min(took)
 
