@@ -169,6 +169,7 @@ def test_one_bad_map_of_several_is_one_line_and_no_page(tmp_path: Path) -> None:
         ((good, tmp_path / "broken.gpkg"), "broken.gpkg"),
         ((good, tmp_path / "no.gpkg"), "no.gpkg"),
         ((good, far), "geoseg polygonize"),
+        ((good, tmp_path / "map.pmtiles"), "in pieces"),
         ((good, tmp_path / "nowhere.parquet", *legend), "'nowhere' has no CRS"),
         ((good, tmp_path / "points.parquet", *legend), "'points': holds Point"),
         ((good, tmp_path / "mars.parquet", *legend), "'mars' has no place in EPSG:32721"),

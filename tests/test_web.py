@@ -250,6 +250,9 @@ def test_two_maps_share_a_page(tmp_path: Path, chrome: Browser) -> None:
     nodes = chrome.call("Accessibility.getFullAXTree")["nodes"]
     spoken = {n["name"]["value"] for n in nodes if "name" in n and n["name"].get("value")}
     assert {*names, "Left of the swipe", "Opacity of all maps", f"Opacity of {names[0]}"} <= spoken
+    # without a swipe nothing is compared: all that is shown is seen
+    chrome.value("swipeTo(0)")
+    assert chrome.value("mapsOn(0).length === 0 && mapsOn(1).length === 2")
     chrome.value("swipeTo(0.5)")
     chrome.dark(True)
     chrome.value("view.dirty = true")
@@ -264,6 +267,25 @@ def test_two_maps_share_a_page(tmp_path: Path, chrome: Browser) -> None:
     assert chrome.errors == []
     assert [url for url in chrome.requests if not url.startswith(("file:", "data:"))] == []
     assert len([url for url in chrome.requests if url.startswith("file:")]) == 1
+
+
+def test_maps_without_a_scene_are_seen_and_compared(tmp_path: Path, chrome: Browser) -> None:
+    path = tmp_path / "page.html"
+    page = two_maps(tmp_path)
+    nothing = replace(page.maps[0], polygons=page.maps[0].polygons.iloc[:0], name="empty")
+    write_page(replace(page, scene=None, maps=[page.maps[1], nothing, page.maps[0]]), path)
+    chrome.open(path.as_uri())
+    chrome.settle()
+    chrome.picture(tmp_path / "no_scene.png")
+    first = chrome.value(COLOUR_AT)
+    chrome.value("draw(false); show(maps[0], false)")
+    chrome.settle()
+    assert chrome.value(COLOUR_AT) != first
+    assert chrome.value("[...by('left').options].map((one) => one.value)") == ["0", "1", "2"]
+    chrome.value("swipeTo(0.9)")
+    chrome.settle()
+    assert chrome.value("mapsOn(1).map((map) => map.name)") == ["empty"]
+    assert chrome.errors == []
 
 
 def test_controls_have_names_and_the_order_of_tabs_reaches_them(

@@ -106,6 +106,8 @@ def _read_map(file: Path, name: str, legend: str | None) -> PageMap:
         raise InputError(
             f"{file}: a raster, the page shows polygons: make them with 'geoseg polygonize'"
         )
+    if file.suffix.lower() == ".pmtiles":
+        raise InputError(f"{file}: tiles hold polygons in pieces: give the map as .gpkg, say")
     given = None if legend is None else Legend.open(legend)
     if file.suffix == ".zarr":
         from geoseg.engine.segmentmap import SegmentMap

@@ -168,7 +168,7 @@ const caches = [scenes, ...maps.flatMap((map) => [map.classes, map.cells])];
 
 // The maps on one side of the swipe (0: left of it, 1: right), the one on top first.
 function mapsOn(side) {
-  const chosen = view.sides[side];
+  const chosen = view.swipe > 0 ? view.sides[side] : -1;
   const shown = maps.filter((map) => map.shown);
   if (chosen >= 0) return shown.filter((map) => map.number === chosen);
   return side === 1 ? shown : [];
