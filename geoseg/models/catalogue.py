@@ -68,17 +68,16 @@ def load_model(
 
     ``terrain`` and the other models inside; a classic method such as ``otsu:ndvi``; a bundle
     (folder or zip); an ``.onnx`` file; a folder of segmentation-models-pytorch's
-    ``save_pretrained``, or one of the hub as ``hub:owner/name``. Several separated by ``+`` are
-    averaged. ``parameters`` are those of the model: level and offset of ``terrain``; symmetries,
+    ``save_pretrained``, or one of the hub as ``hub:owner/name``. Several semantic models
+    separated by ``+`` are averaged; an instance and a semantic one are fused, things on top.
+    ``parameters`` are those of the model: level and offset of ``terrain``; symmetries,
     score, layers, thresholds, temperature and legend of
     any semantic network. Raises ModelError.
     """
     text = str(name)
     # a formula of a classic method may hold a plus: otsu:(b8-b4)/(b8+b4)
     if "+" in text and ":" not in text and not Path(text).exists():
-        from geoseg.models.deep.ensemble import ensemble
-
-        return ensemble([load_model(part, parameters) for part in text.split("+")])
+        return _together(text.split("+"), parameters)
     card = card_of(name)
     if parameters and card is not None:
         check_parameter_names(card, parameters)
@@ -89,6 +88,16 @@ def load_model(
         raise ModelError(f"{text}: it has no parameters to set ({', '.join(parameters)})")
     adapted: Segmenter = segmenter.with_parameters(**parameters)
     return adapted
+
+
+def _together(names: Sequence[str], parameters: Mapping[str, Any] | None) -> Segmenter | Fittable:
+    from geoseg.models.deep.ensemble import ensemble
+    from geoseg.models.deep.pair import pair_up
+
+    members = [load_model(name) for name in names]
+    if any(member.card.task != "semantic" for member in members):
+        return pair_up(members, parameters)
+    return ensemble([load_model(name, parameters) for name in names] if parameters else members)
 
 
 def _load(text: str) -> Segmenter | Fittable:
