@@ -19,6 +19,7 @@ import shapely
 from test_export_raster import grid
 from test_export_vector import LEGEND
 
+from geoseg.export.graded import graded_qml
 from geoseg.export.project import Project, write_project
 from geoseg.export.projectlayer import ProjectLayer
 from geoseg.export.raster import RasterOptions, write_raster
@@ -217,3 +218,23 @@ def test_points_are_drawn_in_a_project(tmp_path: Path) -> None:
     assert answer["tree"][0]["categories"][0][3] == 255
     assert len(answer["bookmarks"]) == 10
     assert pixels_of(tmp_path / "project.png").std() > 3  # markers on white
+
+
+def test_cells_are_shaded_by_their_number(tmp_path: Path) -> None:
+    boxes = [shapely.box(x, 0, x + 10, 10) for x in range(0, 200, 10)]
+    numbers = np.r_[np.zeros(5), np.arange(15) * 2.5 + 1]
+    cells = gpd.GeoDataFrame({"count": numbers, "per_ha": numbers}, geometry=boxes, crs=32721)
+    frames = {"cells": cells, "none": cells.assign(per_ha=0.0),
+              "one": cells.rename(columns={"per_ha": "dead_per_ha"}).assign(dead_per_ha=2.0),
+              "parcels": cells.rename(columns={"per_ha": "area_ha"})}  # fmt: skip
+    for name, frame in frames.items():
+        write_vector(frame, tmp_path / f"{name}.gpkg")
+    names = [*frames]
+    layers = [{"source": f"{tmp_path / name}.gpkg", "provider": "ogr"} for name in names]
+    answer = look(tmp_path, {"layers": layers})
+    assert answer["messages"] == []
+    assert [layer["renderer"] for layer in answer["layers"]] == ["graduatedSymbol"] * 4
+    picture = pixels_of(tmp_path / "layer0.png")
+    assert len(np.unique(picture.reshape(picture.shape[0], -1), axis=1).T) > 5
+    assert graded_qml(cells.drop(columns="per_ha")) is None
+    assert graded_qml(cells.set_geometry(cells.centroid)) is None

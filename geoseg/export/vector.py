@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from geoseg.errors import OutputError
 from geoseg.export.columns import POLYGONS, described, with_legend
+from geoseg.export.graded import graded_qml
 from geoseg.export.target import check_output, written_beside
 from geoseg.legend import Legend
 
@@ -37,7 +38,8 @@ class VectorOptions:
     Attributes:
         layer: name of the layer; the file's name without its extension by default.
         geometry_type: of the layer; found in a GeoDataFrame, MultiPolygon for batches.
-        qml: a QGIS style instead of the one that the legend gives.
+        qml: a QGIS style instead of the one that the legend gives, or of shades by the
+            number that cells and parcels were made for.
         descriptions: of columns, by name, shown in a GIS.
 
     """
@@ -70,6 +72,8 @@ def write_vector(
     What the iterable raises comes through as it is.
     """
     options = options or VectorOptions()
+    if legend is None and options.qml is None and hasattr(table, "geom_type"):
+        options = replace(options, qml=graded_qml(table))
     with written_beside(path, overwrite, kinds=("vector",)) as part:
         layer = options.layer or Path(path).stem
         source = Table.of(table, crs, options)
