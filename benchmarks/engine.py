@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ def overhead_run(scene: str, model: str, folder: str, threads: int) -> dict[str,
     import torch
 
     import geoseg
-    from geoseg.engine.turns import in_turn
+    from geoseg.engine.turns import in_turn, side_by_side
     from geoseg.models.deep.backends import forward_of
     from geoseg.models.deep.inputs import to_inputs
     from geoseg.pipeline import RunOptions, map_scene, prepare
@@ -150,30 +151,38 @@ def overhead_run(scene: str, model: str, folder: str, threads: int) -> dict[str,
             batches.append(to_inputs(stacked, inside, segmenter.card.normalization, "cpu"))
     forward = forward_of(segmenter.network, segmenter.runtime, tuple(batches[0].shape))
 
-    def bare() -> None:
+    def bare(some: list[torch.Tensor], threads: int) -> None:
+        torch.set_num_threads(threads)
         with torch.inference_mode():
-            for batch in batches:
+            for batch in some:
                 forward(batch)
 
-    def warm() -> None:
-        with torch.inference_mode():
-            forward(batches[0])
+    def all_threads() -> None:
+        in_turn(lambda: bare(batches, threads))
 
-    in_turn(warm)
+    def beside() -> None:
+        works = [partial(bare, [batch], plan.pins.threads) for batch in batches]
+        side_by_side(works, plan.passes)
+
+    in_turn(lambda: bare(batches[:1], threads))
     loaded = time.perf_counter()
 
-    passes, whole = [], []
+    passes, whole, ways = [], [], []
     for number in range(ROUNDS + 1):
-        spent = clock(lambda: in_turn(bare))  # where the engine predicts, too
+        both = clock(all_threads), clock(beside)
+        spent = min(both)
         took = clock(lambda n=number: map_scene(opened, model, outputs(Path(folder), n), options))
         if number:
             passes.append(spent)
             whole.append(took)
+            ways.append(both)
     return {
         "import": imported - began,
         "load": loaded - imported,
         "tiles": sum(len(batch) for batch in batches),
         "forward": statistics.median(passes),
+        "all threads": statistics.median(way[0] for way in ways),
+        "side by side": statistics.median(way[1] for way in ways),
         "whole": statistics.median(whole),
         "ratio": statistics.median(b / a for a, b in zip(passes, whole, strict=True)),
     }

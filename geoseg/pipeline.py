@@ -19,9 +19,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from geoseg import __version__
-from geoseg.engine.blocks import Job
 from geoseg.engine.cluster import ClusterExecutor
 from geoseg.engine.hold import check_same_job, hold
+from geoseg.engine.job import Job
 from geoseg.engine.plan import Plan
 from geoseg.engine.report import NoProgress, Progress, RunReport
 from geoseg.engine.run import Executor, SerialExecutor, fit, run_job

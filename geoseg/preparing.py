@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from geoseg import __version__
-from geoseg.engine.blocks import Mask
 from geoseg.engine.hold import describe_job
-from geoseg.engine.plan import Pins, Plan, PlanRequest, make_plan
+from geoseg.engine.job import Mask
+from geoseg.engine.plan import Pins, Plan, PlanRequest, make_plan, passes_that_fit
 from geoseg.errors import InputError, ModelError
 from geoseg.grid import TileGrid
 from geoseg.models.segmenter import (
@@ -20,6 +20,7 @@ from geoseg.models.segmenter import (
     Pinnable,
     Runtime,
     Segmenter,
+    Streaming,
 )
 from geoseg.requests import RunOptions
 from geoseg.sieving import Sieving
@@ -85,7 +86,7 @@ def prepare(scene: Scene, model: Segmenter | Fittable | str, options: RunOptions
         scene = choose_bands(segmenter.card, scene, options.bands)
     segmenter, warnings = segmenter.for_scene(scene)
     indices, band_warnings = match_bands(segmenter.card, scene)
-    segmenter, pins = _pin(segmenter, options)
+    segmenter, pins, passes = _pin(segmenter, options)
     if isinstance(segmenter, Segmenter):
         segmenter = with_join(segmenter, options, pins.device)
     _check_halo(segmenter.card, options.halo)
@@ -100,6 +101,7 @@ def prepare(scene: Scene, model: Segmenter | Fittable | str, options: RunOptions
         memory=options.memory,
         region=region,
         pins=pins,
+        passes=passes,
     )
     planned = make_plan(scene, segmenter.card, indices, request)
     joins = () if isinstance(segmenter, Fittable) else joins_of(segmenter, scene, options)
@@ -155,28 +157,37 @@ def _prepare_mask(scene: Scene, planned: Plan, options: RunOptions) -> Prepared 
     )
 
 
-def _pin(segmenter: Segmenter | Fittable, options: RunOptions) -> tuple[Segmenter | Fittable, Pins]:
-    """What could change a bit of the result, fixed; threads share the machine's cores."""
+def _pin(
+    segmenter: Segmenter | Fittable, options: RunOptions
+) -> tuple[Segmenter | Fittable, Pins, int]:
+    """What could change a bit of the result, fixed, and the forward passes side by side.
+
+    All share the machine's cores.
+    """
     if not isinstance(segmenter, Pinnable):
-        pins = Pins(backend="numpy", precision="exact", batch=options.batch or 4)
-        return segmenter, pins
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return segmenter, Pins(backend="numpy", precision="exact", batch=options.batch or 4), 1
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = options.threads or max((found or 1) // max(options.workers, 1), 1)
     wanted = Runtime(
         device=options.device,
         backend=options.backend,
         precision=options.precision,
-        threads=options.threads or max((cores or 1) // max(options.workers, 1), 1),
+        threads=cores,
         batch=options.batch,
     )
-    segmenter, chosen = segmenter.pinned(wanted)
+    pinned, chosen = segmenter.pinned(wanted)
+    batch, passes = chosen.batch or 4, 1
+    if isinstance(pinned, Streaming) and (chosen.device, chosen.backend) == ("cpu", "torch"):
+        passes = passes_that_fit(pinned.card, cores, options.tile_size, batch, options.memory)
+        pinned, chosen = segmenter.pinned(replace(chosen, threads=max(cores // passes, 1)))
     pins = Pins(
         device=chosen.device,
         backend=chosen.backend,
         precision=chosen.precision,
         threads=chosen.threads or 1,
-        batch=chosen.batch or 4,
+        batch=batch,
     )
-    return segmenter, pins
+    return pinned, pins, passes
 
 
 def joins_of(

@@ -13,7 +13,7 @@ import pytest
 from distributed import Client, LocalCluster, default_client
 from toys import BrokenReader, MeanSegmenter, PoisonSegmenter, array_scene
 
-from geoseg.engine.blocks import Job
+from geoseg.engine.job import Job
 from geoseg.engine.cluster import ClusterExecutor
 from geoseg.engine.hold import check_same_job, hold
 from geoseg.engine.plan import PlanRequest, make_plan

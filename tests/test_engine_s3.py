@@ -16,7 +16,7 @@ import pytest
 from test_engine_faults import job_over
 from toys import MeanSegmenter
 
-from geoseg.engine.blocks import Job
+from geoseg.engine.job import Job
 from geoseg.engine.cluster import ClusterExecutor
 from geoseg.engine.hold import hold
 from geoseg.engine.report import NoProgress

@@ -79,7 +79,7 @@ def explain(
     Raises ModelError for models that decide by learned weights, OutputError when the plot
     can't be written.
     """
-    from geoseg.engine.blocks import Job
+    from geoseg.engine.job import Job
     from geoseg.engine.report import NoProgress
     from geoseg.engine.run import SerialExecutor, fit
     from geoseg.engine.store import JobStore

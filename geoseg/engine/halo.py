@@ -17,15 +17,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geoseg.engine.blocks import label_tile
 from geoseg.engine.plan import Plan
+from geoseg.engine.predicting import label_tile
 from geoseg.engine.report import NoProgress, Progress
+from geoseg.engine.turns import side_by_side
 from geoseg.errors import InputError
 from geoseg.grid import Window
 
@@ -243,16 +245,18 @@ def _predicted(
             for row, col in ((0, 0), (0, shift), (shift, 0))
         ]
         tiles = [(pixels[(slice(None), *cut)], valid[cut]) for cut in cuts]
-        labels: list[Labels] = []
+        works = []
         for start in range(0, len(tiles), plan.pins.batch):
             group = tiles[start : start + plan.pins.batch]
             filled = [*group, *[group[-1]] * (plan.pins.batch - len(group))]
-            results = segmenter.predict(
-                np.stack([tile for tile, _ in filled]), np.stack([inside for _, inside in filled])
-            )
-            for (_, inside), result in zip(group, results, strict=False):
-                labels.append((label_tile(result, segmenter.card.legend).category_id, inside))
-        yield labels[0], labels[1], labels[2]
+            batch = [np.stack(parts) for parts in zip(*filled, strict=True)]
+            works.append(partial(segmenter.predict, *batch))
+        found = [result for some in side_by_side(works, plan.passes) for result in some]
+        one, other, below = (
+            (label_tile(result, segmenter.card.legend).category_id, inside)
+            for result, (_, inside) in zip(found, tiles, strict=False)
+        )
+        yield one, other, below
 
 
 def _compared(

@@ -19,7 +19,7 @@ from geoseg.errors import LockedError, ResumeError
 
 __all__ = ["check_same_job", "describe_job", "hold"]
 
-SCHEDULING = ("memory", "block_tiles", "batch_memory")
+SCHEDULING = ("memory", "block_tiles", "batch_memory", "passes")
 """Keys of a plan that place the work but change no bit of it."""
 
 

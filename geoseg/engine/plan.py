@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from geoseg.models.segmenter import ModelCard
     from geoseg.scene.reader import Scene
 
-__all__ = ["Pins", "Plan", "PlanRequest", "make_plan"]
+__all__ = ["Pins", "Plan", "PlanRequest", "make_plan", "passes_that_fit"]
 
 BASE_BYTES = 1200 << 20
 """Resident size of a process with torch, GDAL, Dask and a small network loaded."""
@@ -56,7 +56,8 @@ class Pins:
 class PlanRequest:
     """What a person may ask of a plan; None leaves the choice to it.
 
-    ``memory`` is the bytes that each process may use. ``region`` is the window to map.
+    ``memory`` is the bytes that each process may use. ``region`` is the window to map. ``passes``
+    are forward passes side by side in a process.
     """
 
     tile_size: int | None = None
@@ -66,6 +67,7 @@ class PlanRequest:
     memory: int | None = None
     region: Window | None = None
     pins: Pins = field(default_factory=Pins)
+    passes: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +85,8 @@ class Plan:
         memory: bytes that a process may use.
         activation_px: bytes that the model needs per pixel of a batch.
         work_px: bytes that it needs per pixel of a block, besides pixels and map.
+        passes: forward passes side by side in a process, each with the pinned threads; their
+            number changes no bit.
 
     """
 
@@ -100,6 +104,7 @@ class Plan:
     memory: int
     activation_px: int
     work_px: int = 0
+    passes: int = 1
 
     @property
     def tiles(self) -> TileGrid:
@@ -160,9 +165,9 @@ class Plan:
 
     @property
     def fixed_bytes(self) -> int:
-        """What a process needs whatever the size of its blocks: itself and a batch."""
+        """What a process needs whatever the size of its blocks: itself and a batch per pass."""
         base = PLAIN_BYTES if self.pins.backend == "numpy" else BASE_BYTES
-        batch_px = self.pins.batch * self.tile_size**2
+        batch_px = self.passes * self.pins.batch * self.tile_size**2
         return base + batch_px * (self.activation_px + 2 * self.band_bytes)
 
     @property
@@ -214,6 +219,7 @@ class Plan:
                 f"{_size(self.memory)} for each process",
                 f"pinned   {pins.device}, {pins.backend}, {pins.precision}, "
                 f"{pins.threads} threads, batches of {pins.batch}",
+                f"passes   {self.passes} side by side in each process",
             ]
         )
 
@@ -223,6 +229,25 @@ class Plan:
         rows = [line.split(maxsplit=1) for line in str(self).splitlines()]
         cells = "".join(f"<tr><th>{k}</th><td>{escape(v)}</td></tr>" for k, v in rows)
         return f"<table>{cells}</table>"
+
+
+def passes_that_fit(
+    card: ModelCard, cores: int, tile_size: int | None, batch: int, memory: int | None
+) -> int:
+    """Forward passes of one thread each that a process with so many cores runs side by side.
+
+    No more than half the memory holds beside the process itself, so that blocks have the rest.
+    """
+    spare = (memory or _default_memory()) - BASE_BYTES
+    each = batch * (tile_size or card.tile_size) ** 2 * max(card.activation_px, 1)
+    return min(max(spare // 2 // each, 1), cores)
+
+
+def _default_memory() -> int:
+    """Half of the machine's."""
+    import psutil
+
+    return int(psutil.virtual_memory().total // 2)
 
 
 def _size(count: float) -> str:
@@ -247,8 +272,6 @@ def make_plan(
     Raises InputError where tile size and halo don't fit the model, or where not even a
     block of one tile fits the memory given.
     """
-    import psutil
-
     request = request or PlanRequest()
     batch = request.batch or request.pins.batch
     plan = Plan(
@@ -263,9 +286,10 @@ def make_plan(
         divisor=card.divisor,
         block_tiles=1,
         pins=replace(request.pins, batch=batch),
-        memory=request.memory or psutil.virtual_memory().total // 2,
+        memory=request.memory or _default_memory(),
         activation_px=card.activation_px,
         work_px=card.work_px,
+        passes=request.passes,
     )
     block_tiles = request.block_tiles or _block_tiles(plan)
     plan = replace(plan, block_tiles=block_tiles)

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from geoseg.engine.blocks import (
-    Job,
-    Place,
     finish_block,
     observe_block,
     phase_name,
     predict_block,
     solve,
 )
+from geoseg.engine.job import Job, Place
 from geoseg.engine.report import Progress, RunReport
 from geoseg.engine.store import MapLayout, create_map
 from geoseg.errors import BlockError, GeosegError, WorkerError
