@@ -86,8 +86,9 @@ class Legend:
         for category in self.categories:
             if category.name == name:
                 return category
-        names = ", ".join(category.name for category in self.categories)
-        raise InputError(f"legend {self.name!r} has no category {name!r}: it has {names}")
+        names = [category.name for category in self.categories]
+        shown = ", ".join(names if len(names) < 30 else [*names[:12], "...", names[-1]])
+        raise InputError(f"legend {self.name!r} has no category {name!r}: it has {shown}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; ``from_dict`` reads them back."""

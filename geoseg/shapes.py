@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from geoseg.errors import InputError
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import geopandas as gpd
 
-__all__ = ["read_shapes"]
+__all__ = ["moved", "read_shapes"]
 
 
 def read_shapes(path: str | os.PathLike[str], *, layer: str | None = None) -> gpd.GeoDataFrame:
@@ -36,3 +36,17 @@ def read_shapes(path: str | os.PathLike[str], *, layer: str | None = None) -> gp
         raise InputError(f"{path}: no polygons can be read from it: {error}") from error
     except GEOSException as error:
         raise InputError(f"{path}: holds a broken geometry: {error}: repair it in a GIS") from error
+
+
+def moved(frame: gpd.GeoDataFrame, crs: Any, name: str | os.PathLike[str]) -> gpd.GeoDataFrame:
+    """Shapes of the file ``name`` in another CRS; raises InputError where none leads there."""
+    from pyproj.exceptions import ProjError
+
+    try:
+        return frame.to_crs(crs)
+    except ProjError as error:
+        theirs = getattr(frame.crs, "name", frame.crs)
+        raise InputError(
+            f"{name}: can't be moved from its CRS '{theirs}' to another: a local CRS has no place "
+            "on the earth: give both sides in one CRS"
+        ) from error

@@ -36,6 +36,7 @@ _BAND_BYTES = 32 << 20
 _BLOCK = (512, 2048)
 _LOWEST = 64
 """Rows of the bands of wide rasters."""
+_ALL_PX = 1 << 62
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,8 @@ class Sieving:
         from geoseg.stitch.sieve import SieveJoin
 
         def least(area_m2: float) -> int:
-            return max(math.ceil(area_m2 / pixel_m2), 1)
+            # more than any raster has, and still a number of 64 bits
+            return min(max(math.ceil(area_m2 / pixel_m2), 1), _ALL_PX)
 
         steps = []
         if self.fill_holes_m2 > 0:

@@ -9,6 +9,7 @@ import click
 import numpy as np
 
 from geoseg.errors import InputError
+from geoseg.shapes import moved
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -52,14 +53,16 @@ def command(objects: str, zones: str | None, cell: float | None, **options: Any)
     if "isthing" in things.columns:
         things = things[things["isthing"].astype(bool)]
     if zones is not None:
-        frame = read_polygons(zones, None).to_crs(things.crs).reset_index(drop=True)
+        frame = moved(read_polygons(zones, None), things.crs, zones).reset_index(drop=True)
     elif cell is not None and len(things):
         cells = grid_cells(tuple(things.total_bounds.tolist()), cell)
         frame = gpd.GeoDataFrame(geometry=cells, crs=things.crs)
     else:
         raise InputError(f"{objects}: no thing to lay cells around")
     points = shapely.point_on_surface(things.geometry.to_numpy())
-    table = count_table(points, _names(things), frame.geometry.to_numpy(), _hectares(frame))
+    table = count_table(
+        points, _names(things), frame.geometry.to_numpy(), _hectares(frame, zones or objects)
+    )
     names = {name: f"{options['prefix']}{name}" for name in table.columns}
     _check_free(zones or objects, frame, names.values())
     found = int(table["count"].sum())
@@ -88,10 +91,10 @@ def _names(things: gpd.GeoDataFrame) -> Any:
     return things["category"].astype(str).to_numpy(object)
 
 
-def _hectares(frame: gpd.GeoDataFrame) -> Any:
+def _hectares(frame: gpd.GeoDataFrame, name: str) -> Any:
     """Geodesic areas."""
     from pyproj import Geod
 
     geod = Geod(ellps="WGS84")
-    lonlat = frame.geometry.to_crs("EPSG:4326")
+    lonlat = moved(frame, "EPSG:4326", name).geometry
     return np.array([abs(geod.geometry_area_perimeter(g)[0]) for g in lonlat]) / 1e4

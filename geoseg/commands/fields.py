@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from geoseg.errors import InputError
-from geoseg.shapes import read_shapes
+from geoseg.shapes import moved, read_shapes
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -67,13 +67,14 @@ def command(source: str, **options: Any) -> None:
         opened = open_class_map(options["cover"])
         if opened.geobox.crs is None:
             raise InputError(f"{opened.name}: has no CRS, so no polygon can be found on it")
-        frame = frame.to_crs(opened.geobox.crs.to_wkt())
+        frame = moved(frame, opened.geobox.crs.to_wkt(), source)
         covers = counts_on(opened)
     table = parcel_table(frame, covers)
     table = table[table["area_ha"] >= options["smallest_ha"]].reset_index(drop=True)
     table["parcel_id"] = np.arange(1, len(table) + 1)
     total = table["area_ha"].sum()
-    click.echo(f"{len(table)} parcels, {total:,.2f} ha, median {table['area_ha'].median():,.2f} ha")
+    middle = f", median {table['area_ha'].median():,.2f} ha" if len(table) else ""
+    click.echo(f"{len(table)} parcels, {total:,.2f} ha{middle}")
     if options["output"]:
         write_vector(table, options["output"], overwrite=options["overwrite"])
     if options["fiboa"]:
@@ -112,7 +113,7 @@ def of_category(frame: gpd.GeoDataFrame, path: str, category: str | None) -> gpd
         return frame
     if "category" not in frame.columns:
         raise InputError(f"{path}: no column 'category': there are {', '.join(frame.columns)}")
-    names = sorted(frame["category"].astype(str).unique())
+    names = sorted(map(str, frame["category"].dropna().unique()))
     if category not in names:
         raise InputError(f"{path}: no polygon of category {category!r}: there are {names}")
     return frame[frame["category"] == category]

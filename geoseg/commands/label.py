@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from geoseg.errors import InputError, OutputError
-from geoseg.shapes import read_shapes
+from geoseg.errors import GeosegError, InputError, OutputError
+from geoseg.shapes import moved, read_shapes
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -59,8 +59,14 @@ def command(scene_path: str, **options: Any) -> None:
     frame = _empty(scene)
     if options["map_path"]:
         frame = _of_map(scene, Path(options["map_path"]), legend, options["entropy"])
+    fresh = not output.exists()
     _write(scene, frame, legend, output, options["overwrite"])
-    _project(scene_path, frame, legend, output, options["overwrite"])
+    try:
+        _project(scene_path, frame, legend, output, options["overwrite"])
+    except GeosegError:
+        if fresh:
+            output.unlink()  # both or none
+        raise
     filled = f"{len(frame)} polygons, hardest first" if len(frame) else "nothing drawn yet"
     click.echo(f"{output}: {filled}, to label in {output.with_suffix('.qgz')}")
 
@@ -106,7 +112,7 @@ def _of_map(scene: Scene, path: Path, legend: Legend, entropy: str | None) -> gp
             "it to --classes"
         )
     if frame.crs is not None and scene.geobox.crs is not None:
-        frame = frame.to_crs(_crs(scene))
+        frame = moved(frame, _crs(scene), path)
     if entropy is not None:
         hardness = _means(frame, Path(entropy))
     elif "score" in frame.columns:
@@ -134,10 +140,10 @@ def _means(frame: gpd.GeoDataFrame, path: Path) -> NDArray[np.float64]:
     try:
         with rasterio.open(path, driver="GTiff") as file:
             values, known = file.read(1).astype(np.float64), file.read_masks(1) > 0
-            moved = frame.geometry
+            places = frame.geometry
             if frame.crs is not None and file.crs is not None:
-                moved = moved.to_crs(file.crs.to_wkt())
-            shapes = ((shape, k) for k, shape in enumerate(moved, 1))
+                places = places.to_crs(file.crs.to_wkt())
+            shapes = ((shape, k) for k, shape in enumerate(places, 1))
             place = rasterize(shapes, file.shape, transform=file.transform, dtype="int32")
     except rasterio.errors.RasterioIOError as error:
         raise InputError(f"{path}: can't be read: {error}") from error

@@ -42,7 +42,7 @@ __all__ = ["GOES_ON", "NOTHING_KEPT", "command", "interruptible", "run_options_f
     multiple=True,
     required=True,
     metavar="FILE",
-    help="What to write: .gpkg .parquet .fgb .geojson .shp .tif .png .zarr .qgz .html "
+    help="What to write: .gpkg .parquet .fgb .geojson .shp .pmtiles .tif .png .zarr .qgz .html "
     ".json (STAC); may be repeated.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist; drop unfinished work.")
@@ -152,9 +152,14 @@ def _with_layers(
     """A file per layer beside the first output, and the setting that makes the model give them."""
     from pathlib import Path
 
+    from geoseg.errors import InputError
+
     names = parse_bands(options["layers"])
     if not names:
         return outputs, options
+    for name in names:
+        if name not in LAYERS:
+            raise InputError(f"--layers: no layer {name!r}: use {', '.join(LAYERS)}")
     first = Path(outputs[0])
     files = tuple(str(first.with_name(f"{first.stem}.{name}.tif")) for name in names)
     setting = f"layers={','.join(names)}"
@@ -251,6 +256,7 @@ def run_options_from(options: dict[str, Any]) -> RunOptions:
     )
 
 
+LAYERS = ("probs", "confidence", "margin", "entropy")
 GOES_ON = "what is done is kept. Go on with"
 NOTHING_KEPT = "nothing was written. Start again with"
 

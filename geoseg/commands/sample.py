@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from geoseg.errors import InputError
+from geoseg.errors import GeosegError, InputError
 
 if TYPE_CHECKING:
     from geoseg.commands.classmap import ClassMap
@@ -108,6 +108,7 @@ def write_points(
         crs=None if opened.geobox.crs is None else opened.geobox.crs.to_wkt(),
     )
     qml = reference_qml(opened.legend)
+    fresh = not output.exists()
     write_vector(
         frame,
         output,
@@ -116,10 +117,15 @@ def write_points(
         options=VectorOptions(qml=qml, layer=output.stem, geometry_type="Point"),
     )
     layer = EditLayer(output, output.stem, "reference points", "Point", qml)
-    write_labelling_project(
-        [layer],
-        output.with_suffix(".qgz"),
-        scene=options.get("scene"),
-        title=f"Reference points of {Path(opened.name).stem}",
-        overwrite=options["overwrite"],
-    )
+    try:
+        write_labelling_project(
+            [layer],
+            output.with_suffix(".qgz"),
+            scene=options.get("scene"),
+            title=f"Reference points of {Path(opened.name).stem}",
+            overwrite=options["overwrite"],
+        )
+    except GeosegError:
+        if fresh:
+            output.unlink()  # both or none
+        raise

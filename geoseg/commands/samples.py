@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geoseg.errors import InputError, ModelError
-from geoseg.shapes import read_shapes
+from geoseg.shapes import moved, read_shapes
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -84,7 +84,7 @@ def _read(path: str, scene: Scene) -> gpd.GeoDataFrame:
         raise InputError(f"{path}: holds no geometry")
     crs = scene.geobox.crs
     if frame.crs is not None and crs is not None:
-        frame = frame.to_crs(str(crs))
+        frame = moved(frame, str(crs), path)
     return frame
 
 

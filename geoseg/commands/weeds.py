@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from geoseg.errors import InputError
-from geoseg.shapes import read_shapes
+from geoseg.shapes import moved, read_shapes
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -124,7 +124,12 @@ def _in_metres(frame: gpd.GeoDataFrame, path: str) -> gpd.GeoDataFrame:
         raise InputError(f"{path}: no column 'category': there are {', '.join(frame.columns)}")
     if frame.crs.is_projected and frame.crs.axis_info[0].unit_name == "metre":
         return frame
-    return frame.to_crs(frame.estimate_utm_crs())
+    if not (frame.crs.is_projected or frame.crs.is_geographic):
+        raise InputError(f"{path}: has the local CRS '{frame.crs.name}', which leads to no metres")
+    try:
+        return moved(frame, frame.estimate_utm_crs(), path)
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"{path}: lies nowhere that has a UTM zone: {error}") from error
 
 
 def _points(frame: gpd.GeoDataFrame) -> Any:
@@ -151,7 +156,7 @@ def _outline(plants: gpd.GeoDataFrame, path: str | None) -> Any:
     frame = read_shapes(path)
     if frame.crs is None:
         raise InputError(f"{path}: its polygons have no CRS: give them one")
-    shapes = frame.to_crs(plants.crs).geometry.to_numpy()
+    shapes = moved(frame, plants.crs, path).geometry.to_numpy()
     return shapely.make_valid(shapely.union_all(shapes))
 
 

@@ -9,7 +9,7 @@ import click
 import numpy as np
 
 from geoseg.errors import InputError
-from geoseg.shapes import read_shapes
+from geoseg.shapes import moved, read_shapes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,7 +58,7 @@ def read_zones(opened: ClassMap, path: str, column: str | None) -> tuple[NDArray
         raise InputError(f"{path} and {opened.name}: both need a CRS to be laid over each other")
     if column is not None and column not in frame.columns:
         raise InputError(f"{path}: no column {column!r}: there are {', '.join(frame.columns)}")
-    frame = frame.to_crs(opened.geobox.crs.to_wkt())
+    frame = moved(frame, opened.geobox.crs.to_wkt(), path)
     numbers = [str(number) for number in range(1, len(frame) + 1)]
     names = numbers if column is None else frame[column].astype(str).tolist()
     return frame.geometry.to_numpy(), names

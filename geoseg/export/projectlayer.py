@@ -103,7 +103,8 @@ def ground_of(layer: ProjectLayer) -> Ground:
         if layer.role == "polygons":
             info = pyogrio.read_info(layer.path, layer=layer_name(layer), force_total_bounds=True)
             crs = None if info["crs"] is None else CRS.from_user_input(info["crs"])
-            return Ground(crs, tuple(info["total_bounds"]))
+            # an empty layer has none
+            return Ground(crs, tuple(info["total_bounds"] or (0.0, 0.0, 0.0, 0.0)))
         with rasterio.open(layer.path) as file:
             crs = None if file.crs is None else CRS.from_wkt(file.crs.to_wkt())
             return Ground(crs, tuple(file.bounds))
