@@ -52,6 +52,7 @@ EXCEPTIONS: dict[str, set[str]] = {
     "export/picture.py": {"matplotlib"},  # drawing is its whole purpose
     "labels/sources.py": {"geoseg.shapes"},  # reading what a person drew: one copy
     "models/deep/detections.py": {"geoseg.stitch"},  # NMS, flattening and fusion: one copy
+    "models/deep/pair.py": {"geoseg.stitch"},  # the same fusion
     "models/segmenter.py": {"geoseg.scene"},  # the type of for_scene's argument, TYPE_CHECKING
 }
 
