@@ -181,10 +181,13 @@ def criterion(folder):
         "fair, 5 % merged": Noise(outline_px=2, dropped=0.05, split=0.05, merged=0.05),
     }
     never = 1 << 20
-    choices = [  # overlap of, share, px from the seam (0: anywhere), side of a square
-        ("iou", 0.25, 0, never), ("iou", 0.5, 0, never), ("smaller", 0.5, 0, never),
-        ("smaller", 0.5, 8, never), ("smaller", 0.5, 8, 6), ("smaller", 0.5, 8, 12),
-        ("smaller", 0.75, 8, 6),
+    # overlap of, share, px from the seam (0: anywhere), side of a square anywhere, near the seam,
+    # share of the union anywhere (2: never)
+    choices = [
+        ("iou", 0.25, 0, never, 0, 2.0), ("iou", 0.5, 0, never, 0, 2.0),
+        ("smaller", 0.5, 0, never, 0, 2.0), ("smaller", 0.5, 8, 6, 0, 2.0),
+        ("smaller", 0.5, 8, 6, 5, 2.0), ("smaller", 0.5, 8, 6, 5, 0.5),
+        ("smaller", 0.5, 8, 6, 5, 0.3),
     ]  # fmt: skip
     sizes = {"fair": ((256, 8), (256, 32), (512, 64), (512, 160))}
     sizes["fair, 5 % merged"] = ((256, 32), (512, 160))
@@ -208,16 +211,21 @@ def criterion(folder):
                 tiles = TileGrid(truth.shape, size, halo)
                 made = {tile.index: predict(truth, tile, noise, seed) for tile in tiles}
                 for choice in choices:
-                    kind, threshold, seam_px, broad_px = choice
+                    kind, threshold, seam_px, broad_px, firm_px, alike = choice
                     join = OverlapJoin(
-                        criterion=kind, threshold=threshold, seam_px=seam_px, broad_px=broad_px
+                        criterion=kind,
+                        threshold=threshold,
+                        seam_px=seam_px,
+                        broad_px=broad_px,
+                        firm_px=firm_px,
+                        alike=alike,
                     )
                     ids = stitched(truth, join, tiles, 9, lambda t, m=made: m[t.index])
                     found[choice].append(quality(truth, ids["instance_id"]))
             untiled.append(pooled(whole))
             for choice in choices:
                 rows[choice].append(pooled(found[choice]))
-    print("| overlap, share, within px of the seam, or a square of |" + "|".join(head) + "|")
+    print("| overlap, share, seam px, square, square at the seam, union |" + "|".join(head) + "|")
     print("|---" * (len(head) + 1) + "|")
     print("| untiled |" + "|".join(f"{value:.3f}" for value in untiled) + "|")
     for choice, values in rows.items():
