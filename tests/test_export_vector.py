@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,11 +19,16 @@ import pyarrow.parquet as pq
 import pyogrio
 import pytest
 import shapely
+from affine import Affine
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from pyproj import Geod
 
 from geoseg.errors import BlockError, LockedError, OutputError
 from geoseg.export.target import check_output, kind_of, written_beside
 from geoseg.export.vector import VectorOptions, write_vector
 from geoseg.legend import Category, Legend
+from geoseg.polygons import polygonize
 
 HOSTILE = (
     """</script><script>alert("1")</script> & 'x'; DROP TABLE "map"; -- ]]> {{x}} """
@@ -325,6 +331,42 @@ def test_geojson_is_split_at_the_antimeridian(tmp_path: Path) -> None:
     write_vector(wide, path, overwrite=True)
     shape = shapely.geometry.shape(json.loads(path.read_text())["features"][0]["geometry"])
     assert shape.bounds == (-180, 0, 180, 5) and shape.area == pytest.approx(100)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.sampled_from(
+        [("EPSG:3413", 0), ("EPSG:3031", 0), ("EPSG:3572", 0), ("EPSG:3832", 3339584.7238)]
+    ),
+    st.sampled_from([(0, 0), (0.5, 0.5), (0.3, 0), (0.3, 0.8)]),
+    st.sampled_from([1000, 30_000]),
+    st.integers(0, 999),
+)
+@example(("EPSG:3572", 0), (0.3, 0.3), 30_000, 0)  # GDAL kept a tenth of it
+@example(("EPSG:3413", 0), (0.5, 0.5), 1000, 1)  # and lines here
+def test_geojson_holds_all_ground_around_poles_and_the_antimeridian(
+    place: tuple[str, float], off: tuple[float, float], size: int, seed: int
+) -> None:
+    """Vertices and edges on the pole, and on the antimeridian, among them."""
+    crs, x = place
+    labels = np.random.default_rng(seed).integers(0, 3, (5, 7)).astype(np.uint8)
+    corner = Affine(size, 0, x - size * (3 + off[0]), 0, -size, size * (2 + off[1]))
+    frame = polygonize(labels, transform=corner, crs=crs)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "map.geojson"
+        write_vector(frame, path)
+        found = gpd.read_file(path)
+    assert found.crs == "EPSG:4326" and len(found) == len(frame)
+    assert set(found.geom_type) <= {"Polygon", "MultiPolygon"}
+    assert found.is_valid.all()
+    west, south, east, north = found.total_bounds
+    assert west >= -180 and east <= 180 and south >= -90 and north <= 90
+    geod = Geod(ellps="WGS84")
+    area = [abs(geod.geometry_area_perimeter(shape)[0]) for shape in found.geometry]
+    np.testing.assert_allclose(area, frame["area_m2"], rtol=2e-3)
+    # as a map of the world sees it, too: no two parts lie over each other
+    whole = shapely.union_all(found.geometry.to_numpy(), grid_size=1e-9)
+    assert whole.area == pytest.approx(found.geometry.area.sum(), rel=1e-4)
 
 
 def test_a_straight_edge_stays_straight_in_degrees(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,7 +71,9 @@ def write(table: Table, path: Path, layer: str, qml: str, provenance: Mapping[st
     suffix = path.suffix.lower()
     check_place(path.name, table.crs)
     reader, crs = _prepared(table, suffix)
-    with _reproducible():
+    with _reproducible(), warnings.catch_warnings():
+        # pixels have none, and GeoJSON must not state its own
+        warnings.filterwarnings("ignore", "'crs' was not provided")
         try:
             pyogrio.write_arrow(
                 reader,
@@ -98,8 +101,8 @@ def write(table: Table, path: Path, layer: str, qml: str, provenance: Mapping[st
 
 def _prepared(table: Table, suffix: str) -> tuple[pa.RecordBatchReader, Any]:
     """The stream as the format wants it, and its CRS."""
-    if suffix == ".geojson":  # GDAL turns it into degrees and splits it at the antimeridian
-        return _for_wgs84(table), table.crs
+    if suffix == ".geojson":
+        return _for_geojson(table)
     if suffix == ".pmtiles":
         return _for_web_mercator(table)
     return (_for_shapefile(table.reader()) if suffix == ".shp" else table.reader()), table.crs
@@ -112,7 +115,8 @@ def _options(suffix: str, layer: str, provenance: Mapping[str, str]) -> dict[str
         # of the layer: with those of the dataset GDAL leaves an .aux.xml whenever it reads
         return {"dataset_options": {"VERSION": "1.3"}, "layer_metadata": facts}
     if suffix == ".geojson":
-        options = {"RFC7946": "YES", "COORDINATE_PRECISION": "9"}
+        # RFC 7946 is kept here: told of it, GDAL would cut anew what goes around a pole
+        options = {"COORDINATE_PRECISION": "9"}
         return {"layer_options": options | ({"DESCRIPTION": text} if text else {})}
     if suffix == ".fgb":
         return {"layer_options": {"TITLE": layer} | ({"DESCRIPTION": text} if text else {})}
@@ -186,6 +190,26 @@ def _for_wgs84(table: Table) -> pa.RecordBatchReader:
                 yield batch
 
     return pa.RecordBatchReader.from_batches(table.schema, batches())
+
+
+def _for_geojson(table: Table) -> tuple[pa.RecordBatchReader, Any]:
+    """In degrees, cut at the antimeridian: around a pole GDAL loses ground, and leaves lines."""
+    import numpy as np
+    import shapely
+
+    from geoseg.export.dateline import to_degrees
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in _for_wgs84(table):
+            shapes = shapely.from_wkb(batch.column("geometry").to_numpy(zero_copy_only=False))
+            moved = shapely.orient_polygons(to_degrees(shapes, table.crs))
+            if not np.isfinite(shapely.get_coordinates(moved)).all():
+                raise OutputError("the map lies partly where its CRS has no place on the earth")
+            column = pa.array(shapely.to_wkb(moved, include_srid=False), pa.binary())
+            last = batch.num_columns - 1
+            yield batch.set_column(last, table.schema[last], column)
+
+    return pa.RecordBatchReader.from_batches(table.schema, batches()), None
 
 
 def _for_web_mercator(table: Table) -> tuple[pa.RecordBatchReader, Any]:
