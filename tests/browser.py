@@ -109,7 +109,9 @@ class Browser:
         self.wait("!view.dirty && !caches.some((c) => c.waiting)")
 
     def key(self, key: str) -> None:
-        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, text=key if len(key) == 1 else "")
+        self.call(
+            "Input.dispatchKeyEvent", type="keyDown", key=key, text=key if len(key) == 1 else ""
+        )
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
 
     def click(self, x: float, y: float) -> None:

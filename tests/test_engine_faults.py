@@ -13,9 +13,9 @@ import pytest
 from distributed import Client, LocalCluster, default_client
 from toys import BrokenReader, MeanSegmenter, PoisonSegmenter, array_scene
 
-from geoseg.engine.job import Job
 from geoseg.engine.cluster import ClusterExecutor
 from geoseg.engine.hold import check_same_job, hold
+from geoseg.engine.job import Job
 from geoseg.engine.plan import PlanRequest, make_plan
 from geoseg.engine.report import NoProgress
 from geoseg.engine.run import SerialExecutor, run_job
@@ -230,3 +230,11 @@ def test_all_workers_at_once_may_die(tmp_path: Path) -> None:
         task = (_square_or_kill_everyone, ((str(tmp_path), workers),), range(20))
         assert sorted(executor.run(*task)) == [(n, n * n) for n in range(20)]
     assert (tmp_path / "killed").exists()
+
+
+def test_a_place_that_is_not_reached_is_one_line() -> None:
+    store = JobStore("http://127.0.0.1:9/job")
+    with pytest.raises(InputError, match="http://127.0.0.1:9/job: could not be read"):
+        store.read_json("job.json")
+    with pytest.raises(InputError, match=r"127.0.0.1:9/a.zarr: (could not be read|no map there)"):
+        open_map("http://127.0.0.1:9/a.zarr")

@@ -16,9 +16,9 @@ import pytest
 from test_engine_faults import job_over
 from toys import MeanSegmenter
 
-from geoseg.engine.job import Job
 from geoseg.engine.cluster import ClusterExecutor
 from geoseg.engine.hold import hold
+from geoseg.engine.job import Job
 from geoseg.engine.report import NoProgress
 from geoseg.engine.run import SerialExecutor, run_job
 from geoseg.engine.segmentmap import SegmentMap

@@ -286,7 +286,8 @@ def test_a_page_of_a_map_in_pixels_counts_pixels(blobs, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     text = (tmp_path / "a.html").read_text()
     facts = json.loads(text.partition('id="facts">')[2].partition("</script>")[0])
-    assert sum(entry["area"] for entry in facts["legend"]) == blobs[0].size
+    (only,) = facts["maps"]
+    assert sum(entry["area"] for entry in only["legend"]) == blobs[0].size
     assert facts["metres"] == 0
 
 

@@ -67,6 +67,7 @@ def mapped(scene: Path, model: str, name: str, run: RunOptions) -> SegmentMap:  
     return SegmentMap.open(str(path))
 
 
+@pytest.mark.slow
 def test_things_lie_on_the_stuff_at_any_block_size(scene: Path) -> None:  # noqa: F811
     things, stuff = pair_of(scene.parent)
     runs = [RunOptions(block_tiles=n, batch=2, threads=1, workers=0) for n in (16, 1)]

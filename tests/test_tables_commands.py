@@ -125,3 +125,26 @@ def test_wrong_input_is_one_line(folder: Path) -> None:
     text = run(folder, "terrain", "one.tif", "-o", "cover.csv", code=2)
     assert "exists already" in text
     assert (folder / "cover.csv").read_text() == "mine"
+
+
+def test_a_damaged_raster_is_one_line(folder: Path) -> None:
+    path = folder / "one.tif"
+    path.write_bytes(path.read_bytes()[:-3000])
+    said = run(folder, "terrain", "one.tif", "-o", "cover.csv", code=2)
+    assert "one.tif" in said and len(said.strip().splitlines()) == 1, said
+    assert not (folder / "cover.csv").exists()
+
+
+def test_outlines_that_cross_themselves_are_repaired(folder: Path) -> None:
+    bow = shapely.Polygon([(0, 0), (30, 30), (30, 0), (0, 30)])
+    plants = [shapely.box(x, y, x + 0.1, y + 0.1) for x in range(30) for y in range(0, 30, 3)]
+    frame = gpd.GeoDataFrame({"category": ["weed"] * 300}, geometry=plants, crs="EPSG:32633")
+    crossing = shapely.Polygon([(5, 5), (6, 6), (6, 5), (5, 6)])
+    frame.loc[len(frame)] = ["weed", crossing]
+    frame["category_id"] = 2
+    frame.set_crs("EPSG:32633", allow_override=True).to_file(folder / "plants.gpkg")
+    gpd.GeoDataFrame(geometry=[bow], crs="EPSG:32633").to_file(folder / "field.gpkg")
+    for outline in ([], ["--outline", str(folder / "field.gpkg")]):
+        words = ["weeds", str(folder / "plants.gpkg"), "--azimuth", "0", *outline]
+        done = CliRunner().invoke(geoseg, [*words, "-o", str(folder / "spray.gpkg"), "--overwrite"])
+        assert done.exit_code == 0, done.output

@@ -152,12 +152,13 @@ def _outline(plants: gpd.GeoDataFrame, path: str | None) -> Any:
     import shapely
 
     if path is None:
-        return shapely.convex_hull(shapely.union_all(plants.geometry.to_numpy()))
+        whole = shapely.make_valid(plants.geometry.to_numpy())
+        return shapely.convex_hull(shapely.union_all(whole))
     frame = read_shapes(path)
     if frame.crs is None:
         raise InputError(f"{path}: its polygons have no CRS: give them one")
     shapes = moved(frame, plants.crs, path).geometry.to_numpy()
-    return shapely.make_valid(shapely.union_all(shapes))
+    return shapely.union_all(shapely.make_valid(shapes))
 
 
 def _write_shapefile(found: Prescription, path: str, overwrite: bool) -> None:

@@ -86,6 +86,12 @@ def open_map(
         return zarr.open_group(store, mode="r" if read_only else "r+")
     except FileNotFoundError:
         raise InputError(f"{url}: no map there: give a .zarr that geoseg wrote") from None
+    except OSError as error:
+        raise _unreachable(url, error) from error
+
+
+def _unreachable(url: str, error: OSError) -> InputError:
+    return InputError(f"{url}: could not be read: {error.strerror or error}: check the address")
 
 
 @contextlib.contextmanager
@@ -194,6 +200,8 @@ class JobStore:
             return data
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise _unreachable(self.url, error) from error
 
     def write_json(self, name: str, value: Any) -> None:
         """A small record, keys sorted."""

@@ -79,12 +79,19 @@ class RasterLabels:
     def read(self, window: Window) -> Pair:
         """See LabelSource."""
         import rasterio
+        from rasterio.errors import RasterioError
         from rasterio.windows import Window as RasterWindow
 
         part = RasterWindow(window.col_off, window.row_off, window.width, window.height)
-        with rasterio.open(self.path, driver="GTiff") as file:
-            values = file.read(1, window=part)
-            known = file.read_masks(1, window=part) > 0
+        try:
+            with rasterio.open(self.path, driver="GTiff") as file:
+                values = file.read(1, window=part)
+                known = file.read_masks(1, window=part) > 0
+        except RasterioError as error:
+            rows = f"rows {window.row_off} to {window.row_end}"
+            raise InputError(
+                f"{self.path}: can't read {rows}: {error.__cause__ or error}: is it whole?"
+            ) from error
         if self.category is not None:
             inside = known & (values > 0)
             category = np.where(inside, np.uint8(self.category), np.uint8(NODATA_CATEGORY))
