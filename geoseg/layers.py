@@ -53,7 +53,7 @@ def write_layer(
 
     have = layers_of(given)
     if name not in have:
-        raise InputError(f"{given.url}: no layer {name}: it has {', '.join(have)}")
+        raise InputError(f"{given.url}: no layer {name!r}: it has {', '.join(have)}")
     arrays = have[name]
     bands = tuple(c.name for c in given.legend) if name == PROBS else (name,)
 

@@ -205,7 +205,7 @@ def test_a_plot_is_checked_before_any_work(tmp_path: Path) -> None:
     for model, plot, words in (
         ("terrain", tmp_path / "why.png", "nothing to explain"),
         ("otsu:ndwi", taken, "exists"),
-        ("otsu:ndwi", tmp_path / "why.doc", ".png or .svg"),
+        ("otsu:ndwi", tmp_path / "why.doc", "is not one of .png, .svg"),
         ("otsu:ndwi", tmp_path / "nowhere" / "why.png", "no folder"),
     ):
         arguments = ["map", str(CROP), "-m", model, "-o", str(out), "--explain", str(plot)]

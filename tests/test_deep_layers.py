@@ -139,8 +139,11 @@ def test_the_command_writes_layers_beside_its_map(tmp_path: Path) -> None:
     [
         (["rethreshold", "{map}", "-t", "sheds=0.5", "-o", "{out}.zarr"], "no category 'sheds'"),
         (["rethreshold", "{map}", "-t", "built=x", "-o", "{out}.zarr"], "write it as class=0.6"),
-        (["rethreshold", "{map}", "-t", "built=0.5", "-o", "{out}.gpkg"], "write a .zarr or"),
-        (["layers", "{map}", "-o", "{out}", "--layer", "x"], "no layer x: it has score"),
+        (
+            ["rethreshold", "{map}", "-t", "built=0.5", "-o", "{out}.gpkg"],
+            "is not one of .tif, .tiff, .zarr",
+        ),
+        (["layers", "{map}", "-o", "{out}", "--layer", "x"], "no layer 'x': it has score"),
     ],
 )
 def test_what_can_not_be_done_is_said(kept: Path, tmp_path: Path, arguments, says: str) -> None:

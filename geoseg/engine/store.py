@@ -48,7 +48,15 @@ def _zarr_store(url: str, storage_options: Mapping[str, Any], read_only: bool) -
 
     if "://" not in url:
         return LocalStore(url, read_only=read_only)
-    return FsspecStore.from_url(url, storage_options=dict(storage_options), read_only=read_only)
+    try:
+        return FsspecStore.from_url(url, storage_options=dict(storage_options), read_only=read_only)
+    except (ValueError, ImportError) as error:
+        raise _unknown_place(url, error) from error
+
+
+def _unknown_place(url: str, error: Exception) -> InputError:
+    """Of a protocol that is not known, or whose library is not installed."""
+    return InputError(f"{url}: no place for a job or a map: {error}")
 
 
 def create_map(
@@ -166,8 +174,7 @@ class JobStore:
         try:
             fs, _ = fsspec.core.url_to_fs(self.url, **self.storage_options)
         except (ValueError, ImportError) as error:
-            # of a protocol that is not known, or not installed
-            raise InputError(f"{self.url}: not a place for a job: {error}") from error
+            raise _unknown_place(self.url, error) from error
         return fs
 
     def _path(self, name: str) -> str:
