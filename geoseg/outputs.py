@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from geoseg.engine.report import NoProgress
 from geoseg.engine.segmentmap import SegmentMap
 from geoseg.errors import InputError, OutputError
 from geoseg.grid import Window
@@ -213,12 +217,19 @@ def write_map(
     report: RunReport,
     progress: Progress,
 ) -> None:
-    """Write each output; all replace what is there (checked before by ``check_outputs``)."""
+    """Write each output; all replace what is there (checked before by ``check_outputs``).
+
+    With more than one thread rasters are written while polygons are.
+    """
     from geoseg.export.target import kind_of
 
     # a project is made of other files, a STAC item describes them: these come last
     wanted = [*outputs, *companions(outputs)]
-    for path in sorted(wanted, key=lambda other: ORDER.get(kind_of(other), 0)):
+    ordered = sorted(wanted, key=lambda other: ORDER.get(kind_of(other), 0))
+    rasters = [path for path in ordered if kind_of(path) == "raster"]
+    polygons = [path for path in ordered if kind_of(path) == "vector"]
+
+    def write(path: str, progress: Progress) -> None:
         kind = kind_of(path)
         start = time.perf_counter()
         progress.start(f"write {Path(path).suffix[1:]}", result.region.pixels)
@@ -237,7 +248,34 @@ def write_map(
         else:
             share(result, scene, path, wanted, options, report)
         report.add_seconds({f"write {Path(path).suffix[1:]}": time.perf_counter() - start})
-        report.outputs.append(str(path))
+
+    if options.threads > 1 and rasters and polygons:
+        with _meanwhile(partial(_each, write, rasters, NoProgress())):
+            _each(write, polygons, progress)
+        ordered = [path for path in ordered if path not in {*rasters, *polygons}]
+    _each(write, ordered, progress)
+    report.outputs += [str(path) for path in wanted]
+
+
+def _each(write: Callable[[str, Progress], None], paths: Sequence[str], progress: Progress) -> None:
+    for path in paths:
+        write(path, progress)
+
+
+@contextlib.contextmanager
+def _meanwhile(work: Callable[[], None]) -> Iterator[None]:
+    """``work`` in a thread of its own while the block runs; raises what either raises."""
+    pool = ThreadPoolExecutor(1, "meanwhile")
+    wait = True
+    try:
+        done = pool.submit(work)
+        yield
+        done.result()
+    except KeyboardInterrupt:
+        wait = False  # GDAL can't be told to stop, and nobody waits for what is given up
+        raise
+    finally:
+        pool.shutdown(wait=wait)
 
 
 def provenance_of(result: SegmentMap) -> dict[str, str]:

@@ -210,9 +210,9 @@ def _job(prepared: Prepared, store: JobStore, executor: Executor, progress: Prog
 
 
 def map_scene(
-    scene: Scene | str,
+    scene: Scene | str | os.PathLike[str],
     model: Segmenter | Fittable | str,
-    request: MapRequest | Sequence[str],
+    request: MapRequest | Sequence[str | os.PathLike[str]],
     options: RunOptions | None = None,
     progress: Progress | None = None,
 ) -> RunReport:
@@ -224,9 +224,9 @@ def map_scene(
     from geoseg.scene.opening import open_scene
 
     if not isinstance(request, MapRequest):
-        request = MapRequest(outputs=tuple(request))
+        request = MapRequest(outputs=[os.fspath(path) for path in request])
     progress = progress or NoProgress()
-    scene = open_scene(scene) if isinstance(scene, str) else scene
+    scene = open_scene(os.fspath(scene)) if isinstance(scene, str | os.PathLike) else scene
     store = store_for(request)
     check_request(request, scene, store)
     prepared = prepare(scene, model, options or RunOptions())

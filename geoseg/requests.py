@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -106,6 +107,8 @@ class MapRequest:
     report: str | None = None
 
     def __post_init__(self) -> None:
+        # paths of pathlib are as good as their names
+        object.__setattr__(self, "outputs", tuple(os.fspath(path) for path in self.outputs))
         _check_least({"simplify": self.simplify_m}, 0)
         if self.join and self.part is not None:
             raise InputError(

@@ -96,7 +96,7 @@ def test_any_number_of_processes_gives_the_same_bytes(
     geoseg.map_scene(
         crop,
         "terrain",
-        [str(tmp_path / "serial.gpkg"), str(tmp_path / "serial.tif")],
+        [tmp_path / "serial.gpkg", tmp_path / "serial.tif"],
         geoseg.RunOptions(workers=-1, threads=1, tile_size=128, block_tiles=3),
     )
     assert (tmp_path / "map.tif").read_bytes() == (tmp_path / "serial.tif").read_bytes()

@@ -116,6 +116,8 @@ class ClusterExecutor(AbstractContextManager["ClusterExecutor"]):
                 "distributed.worker.memory.pause": False,
                 "distributed.worker.memory.terminate": False,
                 "distributed.scheduler.allowed-failures": 0,
+                # a hundred times a second it stops the threads that feed the network
+                "distributed.worker.profile.enabled": False,
             }
             try:
                 with dask.config.set(settings):
