@@ -24,7 +24,7 @@ from geoseg.engine.hold import check_same_job, hold
 from geoseg.engine.job import Job
 from geoseg.engine.plan import Plan
 from geoseg.engine.report import NoProgress, Progress, RunReport
-from geoseg.engine.run import Executor, SerialExecutor, fit, run_job
+from geoseg.engine.run import Executor, SerialExecutor, ThreadExecutor, fit, run_job
 from geoseg.engine.segmentmap import SegmentMap
 from geoseg.engine.store import JobStore
 from geoseg.errors import GeosegError, InputError
@@ -177,6 +177,9 @@ def executor_for(options: RunOptions) -> AbstractContextManager[Executor]:
     """The executor that the options ask for."""
     if options.workers < 0:
         return nullcontext(SerialExecutor())
+    asks = (options.scheduler, options.client, options.resources, options.dashboard)
+    if options.workers == 0 and not any(asks):
+        return nullcontext(ThreadExecutor())
     executor = ClusterExecutor(
         options.workers,
         address=options.scheduler,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -18,7 +19,7 @@ from geoseg.engine.blocks import Job
 from geoseg.engine.cluster import ClusterExecutor
 from geoseg.engine.plan import PlanRequest, make_plan
 from geoseg.engine.report import NoProgress
-from geoseg.engine.run import Executor, SerialExecutor, run_job
+from geoseg.engine.run import Executor, SerialExecutor, ThreadExecutor, run_job
 from geoseg.engine.store import JobStore, open_map
 from geoseg.grid import Window
 from geoseg.models.segmenter import InstanceTile, SemanticTile
@@ -66,13 +67,15 @@ def test_tiled_equals_whole_at_any_tile_and_block_size(
     assert report.counts[255] == (~valid).sum()
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2])
-def test_any_executor_gives_the_bytes_of_the_serial_one(tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize("workers", [None, 0, 1, 2])
+def test_any_executor_gives_the_bytes_of_the_serial_one(
+    tmp_path: Path, workers: int | None
+) -> None:
     scene, _, _ = random_scene(1, (150, 130))
     segmenter = MeanSegmenter()
     request = PlanRequest(block_tiles=2)
     expected = run(scene, segmenter, tmp_path / "serial", request, SerialExecutor())
-    with ClusterExecutor(workers) as executor:
+    with nullcontext(ThreadExecutor()) if workers is None else ClusterExecutor(workers) as executor:
         got = run(scene, segmenter, tmp_path / "cluster", request, executor)
     assert (got[0] == expected[0]).all()
     assert (got[1] == expected[1]).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from dataclasses import replace
 from importlib.util import find_spec
@@ -17,9 +18,9 @@ from toys import BrokenReader, MeanSegmenter, PoisonSegmenter, array_scene
 from geoseg.engine.cluster import ClusterExecutor
 from geoseg.engine.hold import check_same_job, hold
 from geoseg.engine.job import Job
-from geoseg.engine.plan import PlanRequest, make_plan
+from geoseg.engine.plan import SLOTS, PlanRequest, make_plan
 from geoseg.engine.report import NoProgress
-from geoseg.engine.run import SerialExecutor, run_job
+from geoseg.engine.run import SerialExecutor, ThreadExecutor, run_job
 from geoseg.engine.store import JobStore, open_map
 from geoseg.errors import (
     BlockError,
@@ -81,15 +82,43 @@ def test_only_the_tile_that_kills_workers_is_blamed(pixels, expected, tmp_path: 
     assert (category_id(sane) == expected).all()
 
 
-def test_a_tile_that_cannot_be_read_fails_the_job_after_the_others(pixels, tmp_path: Path) -> None:
+@pytest.mark.parametrize("executor", [SerialExecutor(), ThreadExecutor()])
+def test_a_tile_that_cannot_be_read_fails_the_job_after_the_others(
+    pixels, tmp_path: Path, executor
+) -> None:
     bad = Window(60, 60, 5, 5)
     job = job_over(pixels, MeanSegmenter(), tmp_path / "job")
     reader = BrokenReader(pixels, np.ones(pixels.shape[1:], bool), bad)
     broken = replace(job, scene=replace(job.scene, reader=reader))
     with pytest.raises(BlockError, match=r"broken\.tif: Window"):
-        run_job(broken, SerialExecutor(), NoProgress())
+        run_job(broken, executor, NoProgress())
     met = {b.number for b in job.plan.iter_blocks() if (b.read & bad).pixels}
     assert job.store.done("pass-0") == {b.number for b in job.plan.iter_blocks()} - met
+
+
+def test_threads_hold_few_blocks_and_end_at_an_error_of_the_code() -> None:
+    lock, running, most, begun = threading.Lock(), [0], [0], []
+
+    def work(item: int) -> int:
+        with lock:
+            begun.append(item)
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        time.sleep(0.01)
+        with lock:
+            running[0] -= 1
+        if item == 20:
+            raise ZeroDivisionError("of the code")
+        return item * item
+
+    seen = []
+    with pytest.raises(ZeroDivisionError):
+        for item, found in ThreadExecutor().run(work, (), range(1000)):
+            assert found == item * item
+            seen.append(item)
+    assert running == [0]  # nothing goes on behind one's back
+    assert most[0] == SLOTS
+    assert len(begun) <= len(seen) + 2 * SLOTS + 2
 
 
 def test_on_error_nodata_loses_only_the_tiles_and_counts_them(

@@ -8,7 +8,9 @@ must give the same bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from geoseg.engine.blocks import (
@@ -19,12 +21,13 @@ from geoseg.engine.blocks import (
     solve,
 )
 from geoseg.engine.job import Job, Place
+from geoseg.engine.plan import SLOTS
 from geoseg.engine.report import Progress, RunReport
 from geoseg.engine.store import MapLayout, create_map
 from geoseg.errors import BlockError, GeosegError, WorkerError
 from geoseg.models.segmenter import Fittable, Segmenter
 
-__all__ = ["Executor", "SerialExecutor", "fit", "run_job"]
+__all__ = ["Executor", "SerialExecutor", "ThreadExecutor", "fit", "run_job"]
 
 Item = TypeVar("Item")
 Outcome = Any
@@ -59,6 +62,43 @@ class SerialExecutor:
             except GeosegError as error:
                 outcome = error
             yield item, outcome
+
+
+@dataclass
+class ThreadExecutor:
+    """Some blocks at a time in threads of this process: while one is predicted, the next is read
+    and the last is written.
+    """
+
+    workers: int = 1
+
+    def run(
+        self, task: Task, arguments: tuple[Any, ...], items: Iterable[Item]
+    ) -> Iterator[tuple[Item, Outcome | Exception]]:
+        """See Executor; an error that is not geoseg's is raised."""
+        rest = iter(items)
+        pool = ThreadPoolExecutor(SLOTS, "block")
+        waiting: dict[Future[Outcome], Item] = {}
+
+        def submit(count: int) -> None:
+            for item in islice(rest, count):
+                waiting[pool.submit(task, *arguments, item)] = item
+
+        patient = True
+        try:
+            submit(SLOTS + 1)  # one waits, so that no thread does
+            while waiting:
+                for done in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    item, error = waiting.pop(done), done.exception()
+                    if error is not None and not isinstance(error, GeosegError):
+                        raise error
+                    submit(1)
+                    yield item, done.result() if error is None else error
+        except KeyboardInterrupt:
+            patient = False  # what is in flight is given up
+            raise
+        finally:
+            pool.shutdown(wait=patient, cancel_futures=True)
 
 
 def fit(

@@ -183,7 +183,10 @@ def polygonize_blocks(
     """
     attributes = replace(attributes, dtype=source.dtype)
     with ThreadPoolExecutor(options.threads) as pool:
-        rings = _merged(_traced(source, options, pool, on_rows))
+        traced: Iterable[Sequence[Traced]] = _traced(source, options, pool, on_rows)
+        if options.threads > 1:  # the next strip while this one is merged
+            traced = ahead(traced)
+        rings = _merged(traced)
         batches = rechunked(_batches(rings, source.shape, options, attributes, pool))
         yield from batches if options.threads == 1 else ahead(batches)
 
