@@ -143,6 +143,12 @@ class MapSource:
         return self.map.shape
 
     @property
+    def chunk_rows(self) -> tuple[int, int]:
+        """See Chunked."""
+        rows = self.map.chunk_rows
+        return rows, self.map.region.row_off % rows
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """uint8 for semantic maps, int64 where there are things."""
         return np.dtype(np.uint8 if self.map.task == "semantic" else np.int64)
@@ -318,7 +324,7 @@ def write_raster(result: SegmentMap, path: str, *, overwrite: bool = False) -> N
     from geoseg.export import raster
 
     raster.write_raster(
-        lambda window: result.read(window)["category_id"],
+        lambda window: result.read(window, ["category_id"])["category_id"],
         path,
         geobox=result.geobox,
         legend=result.legend,

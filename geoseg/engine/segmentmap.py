@@ -86,6 +86,12 @@ class SegmentMap:
         """Further layers that were asked for: uint8 levels of 254, 255 = none."""
         return tuple(sorted(set(self._group) - set(MAP_DTYPES)))
 
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of the chunks that it is kept in; reading less of one costs as much."""
+        array: Any = self._group["category_id"]
+        return int(array.chunks[0])
+
     def read(
         self, window: Window | None = None, names: Sequence[str] | None = None
     ) -> dict[str, NDArray[Any]]:
@@ -105,18 +111,19 @@ class SegmentMap:
     @property
     def category_id(self) -> NDArray[np.uint8]:
         """(row, col) of the whole map, in memory."""
-        return self.read()["category_id"]
+        return self.read(names=["category_id"])["category_id"]
 
     @property
     def score(self) -> NDArray[np.uint8]:
         """(row, col) of the whole map, in memory."""
-        return self.read()["score"]
+        return self.read(names=["score"])["score"]
 
     @property
     def instance_id(self) -> NDArray[np.uint32]:
         """(row, col) of the whole map, in memory; zeros where the model gives no things."""
-        arrays = self.read()
-        return arrays.get("instance_id", np.zeros(self.shape, np.uint32))
+        if "instance_id" not in self.names:
+            return np.zeros(self.shape, np.uint32)
+        return self.read(names=["instance_id"])["instance_id"]
 
     def to_xarray(self) -> xr.Dataset:
         """A Dataset with coordinates and a ``spatial_ref`` that rioxarray and odc read."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from geoseg.grid import Window
 from geoseg.vectorize import columns as col
 from geoseg.vectorize.close import close_rings, compact, gather_rings, ring_vertices
+from geoseg.vectorize.compiled import kernel
 from geoseg.vectorize.corners import link_corners
 from geoseg.vectorize.join import adopt_left, join_arcs, shift
 from geoseg.vectorize.parts import collect_polygons, open_part
@@ -101,10 +102,21 @@ def _summed(score: NDArray[np.uint8] | None) -> NDArray[np.int64]:
     """Summed-area table of score levels and of has-a-score, packed as count << 32 + sum."""
     if score is None:
         return _NO_SCORES
-    packed = np.where(score == 255, 0, score + np.int64(1 << 32))
-    table = np.zeros((score.shape[0] + 1, score.shape[1] + 1), np.int64)
-    np.cumsum(np.cumsum(packed, axis=0), axis=1, out=table[1:, 1:])
+    table = np.empty((score.shape[0] + 1, score.shape[1] + 1), np.int64)
+    _sum_up(score, table)
     return table
+
+
+@kernel
+def _sum_up(score: NDArray[np.uint8], table: NDArray[np.int64]) -> None:
+    table[0] = 0
+    table[1:, 0] = 0
+    for i in range(score.shape[0]):
+        row = np.int64(0)
+        for j in range(score.shape[1]):
+            if score[i, j] != 255:
+                row += np.int64(score[i, j]) + (np.int64(1) << 32)
+            table[i + 1, j + 1] = table[i, j + 1] + row
 
 
 def trace_tile(tile: Tile, straight: bool) -> tuple[Polygons, BlockArcs]:

@@ -76,6 +76,15 @@ class LabelSource(Protocol):
         """
 
 
+@runtime_checkable
+class Chunked(Protocol):
+    """A source that is kept in chunks, each of which is read as a whole."""
+
+    @property
+    def chunk_rows(self) -> tuple[int, int]:
+        """Rows of a chunk, and how many of the first one lie above the raster."""
+
+
 @dataclass(frozen=True)
 class ArraySource:
     """Labels in memory; ``labels`` may be a masked array."""
@@ -192,14 +201,13 @@ def strips_of(source: LabelSource, height: int, left_out: LeftOut) -> Iterator[S
     """Strips of ``height`` lattice rows from top to bottom; each row is read once."""
     rows, cols = source.shape
     left_out = left_out.within(source.dtype)
-    band = max(1, min(_BAND_PIXELS // max(cols, 1), _BAND_ROWS) // height) * height
     above: NDArray[Any] | None = None
-    for top in range(0, rows, band):
-        window = Window(top, 0, min(band, rows - top), cols)
+    for top, end in _bands(source, height):
+        window = Window(top, 0, end - top, cols)
         labels, score = source.read(window)
         if labels.shape != window.shape:
             raise InputError(f"a source gave {labels.shape} pixels for {window}")
-        last = top + band >= rows
+        last = end == rows
         if above is not None:
             stack = np.ma.vstack if np.ma.isMaskedArray(labels) else np.concatenate
             labels = stack([above, labels])
@@ -207,6 +215,20 @@ def strips_of(source: LabelSource, height: int, left_out: LeftOut) -> Iterator[S
         strips = _cut_strips(window, labels, score, (height, left_out, last))
         del labels, score  # the strips hold what they need of them
         yield from strips
+
+
+def _bands(source: LabelSource, height: int) -> Iterator[tuple[int, int]]:
+    """First and last row, exclusive, of each read."""
+    rows, cols = source.shape
+    most = min(_BAND_PIXELS // max(cols, 1), _BAND_ROWS)
+    step, end = max(1, most // height) * height, 0
+    if isinstance(source, Chunked):
+        chunk, over = source.chunk_rows
+        if chunk * cols <= 4 * _BAND_PIXELS:
+            step, end = max(1, most // chunk) * chunk, -over
+    while end < rows:
+        top, end = max(end, 0), min(end + step, rows)
+        yield top, end
 
 
 def _cut_strips(
