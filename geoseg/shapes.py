@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoseg.errors import InputError
+from geoseg.scene.formats import is_remote
 
 if TYPE_CHECKING:
     import os
 
     import geopandas as gpd
 
-__all__ = ["moved", "read_shapes"]
+__all__ = ["moved", "read_shapes", "refuse_remote"]
 
 
 def read_shapes(path: str | os.PathLike[str], *, layer: str | None = None) -> gpd.GeoDataFrame:
@@ -25,6 +26,7 @@ def read_shapes(path: str | os.PathLike[str], *, layer: str | None = None) -> gp
     from shapely.errors import GEOSException
 
     errors = pyogrio.errors
+    refuse_remote(path)
     try:
         if Path(path).suffix.lower() in (".parquet", ".geoparquet"):
             return gpd.read_parquet(path)
@@ -36,6 +38,12 @@ def read_shapes(path: str | os.PathLike[str], *, layer: str | None = None) -> gp
         raise InputError(f"{path}: no polygons can be read from it: {error}") from error
     except GEOSException as error:
         raise InputError(f"{path}: holds a broken geometry: {error}: repair it in a GIS") from error
+
+
+def refuse_remote(path: str | os.PathLike[str]) -> None:
+    """Raises InputError for a URL or a /vsi path: tables and shapes are read from files here."""
+    if is_remote(path):
+        raise InputError(f"{path}: not a local file: fetch it and give the copy")
 
 
 def moved(frame: gpd.GeoDataFrame, crs: Any, name: str | os.PathLike[str]) -> gpd.GeoDataFrame:

@@ -14,8 +14,10 @@ from geoseg.assess.areas import (
     estimate_areas,
     sample_size,
 )
+from geoseg.commands.areas import read_points
 from geoseg.errors import InputError
 from geoseg.grid import Window
+from geoseg.shapes import read_shapes
 
 CLASSES = ("deforestation", "forest gain", "stable forest", "stable non-forest")
 COUNTS = [[66, 0, 5, 4], [0, 55, 8, 12], [1, 0, 153, 11], [2, 1, 9, 313]]
@@ -138,3 +140,11 @@ def test_wrong_input_says_what_is_wrong() -> None:
     with pytest.raises(InputError, match="fewer than the 9 to draw"):
         draw_sample(in_windows(np.zeros((2, 2), np.uint8), 2), {0: 9})
     assert error_matrix(["a", "b"], ["b", "b"], ["a", "b"]).tolist() == [[0, 1], [0, 1]]
+
+
+@pytest.mark.parametrize("where", ["s3://bucket/a.gpkg", "/vsicurl/http://127.0.0.1:9/a.gpkg"])
+def test_shapes_are_not_looked_for_on_the_network(where: str) -> None:
+    with pytest.raises(InputError, match="not a local file: fetch it"):
+        read_shapes(where)
+    with pytest.raises(InputError, match="not a local file: fetch it"):
+        read_points(where, "reference")

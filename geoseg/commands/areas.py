@@ -8,6 +8,7 @@ import click
 import numpy as np
 
 from geoseg.errors import InputError
+from geoseg.shapes import refuse_remote
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,6 +64,7 @@ def read_points(path: str, column: str) -> tuple[list[str], list[str], int]:
     import pyogrio
     from pyogrio.errors import DataSourceError
 
+    refuse_remote(path)
     try:
         frame = pyogrio.read_dataframe(path, read_geometry=False)
     except DataSourceError as error:

@@ -54,9 +54,9 @@ class Access:
     network: bool = False
 
 
-def is_remote(path: str | Path) -> bool:
+def is_remote(path: str | os.PathLike[str]) -> bool:
     """Whether GDAL would look for it elsewhere than in the file system: URLs and /vsi paths."""
-    text = str(path)
+    text = os.fspath(path)
     return text.startswith("/vsi") or "://" in text
 
 
