@@ -7,6 +7,7 @@ must give the same bytes.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -32,6 +33,10 @@ __all__ = ["Executor", "SerialExecutor", "ThreadExecutor", "fit", "run_job"]
 Item = TypeVar("Item")
 Outcome = Any
 Task = Callable[..., Any]
+
+
+SWITCH_S = 0.0005
+"""How long a thread that wants the interpreter waits for one that computes in it; 5 ms else."""
 
 
 class Executor(Protocol):
@@ -84,8 +89,10 @@ class ThreadExecutor:
             for item in islice(rest, count):
                 waiting[pool.submit(task, *arguments, item)] = item
 
-        patient = True
+        patient, interval = True, sys.getswitchinterval()
         try:
+            # threads of a network want the interpreter for moments only, a thousand times a tile
+            sys.setswitchinterval(SWITCH_S)
             submit(SLOTS + 1)  # one waits, so that no thread does
             while waiting:
                 for done in wait(waiting, return_when=FIRST_COMPLETED).done:
@@ -98,6 +105,7 @@ class ThreadExecutor:
             patient = False  # what is in flight is given up
             raise
         finally:
+            sys.setswitchinterval(interval)
             pool.shutdown(wait=patient, cancel_futures=True)
 
 
