@@ -7,7 +7,6 @@ must give the same bytes.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -27,16 +26,13 @@ from geoseg.engine.report import Progress, RunReport
 from geoseg.engine.store import MapLayout, create_map
 from geoseg.errors import BlockError, GeosegError, WorkerError
 from geoseg.models.segmenter import Fittable, Segmenter
+from geoseg.switching import quick_switches
 
 __all__ = ["Executor", "SerialExecutor", "ThreadExecutor", "fit", "run_job"]
 
 Item = TypeVar("Item")
 Outcome = Any
 Task = Callable[..., Any]
-
-
-SWITCH_S = 0.0005
-"""How long a thread that wants the interpreter waits for one that computes in it; 5 ms else."""
 
 
 class Executor(Protocol):
@@ -89,13 +85,13 @@ class ThreadExecutor:
             for item in islice(rest, count):
                 waiting[pool.submit(task, *arguments, item)] = item
 
-        patient, interval = True, sys.getswitchinterval()
+        patient = True
         try:
-            # threads of a network want the interpreter for moments only, a thousand times a tile
-            sys.setswitchinterval(SWITCH_S)
             submit(SLOTS + 1)  # one waits, so that no thread does
             while waiting:
-                for done in wait(waiting, return_when=FIRST_COMPLETED).done:
+                with quick_switches():
+                    finished = wait(waiting, return_when=FIRST_COMPLETED).done
+                for done in finished:
                     item, error = waiting.pop(done), done.exception()
                     if error is not None and not isinstance(error, GeosegError):
                         raise error
@@ -105,7 +101,6 @@ class ThreadExecutor:
             patient = False  # what is in flight is given up
             raise
         finally:
-            sys.setswitchinterval(interval)
             pool.shutdown(wait=patient, cancel_futures=True)
 
 

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from geoseg.errors import InputError, ResumeError
+from geoseg.heap import keep_memory
 from geoseg.learn.objective import Objective
 from geoseg.learn.samples import ChipSource
+from geoseg.switching import quick_switches
 
 __all__ = ["Schedule", "Trained", "train"]
 
@@ -94,23 +96,26 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
+        keep_memory()
     network.to(memory_format=torch.channels_last).to(device).train()
     run = _Run(network, schedule, folder)
     run.resume()
     batches = _ahead(source, objective, schedule, run.step)
-    for step, (pixels, targets) in zip(range(run.step, schedule.steps), batches, strict=False):
-        started = time.perf_counter()
-        loss = run.one(pixels.to(device), targets.to(device), objective)
-        entry = {"step": step + 1, "loss": loss, "seconds": time.perf_counter() - started}
-        last = step + 1 == schedule.steps
-        if evaluate and (last or _due(step + 1, schedule.evaluate_every)):
-            with run.averaged() as averaged:
-                entry |= evaluate(averaged, step + 1)
-        run.log.append(entry)
-        if progress:
-            progress(entry)
-        if last or _due(step + 1, schedule.checkpoint_every):
-            run.save()
+    with quick_switches():
+        for step, (pixels, targets) in zip(range(run.step, schedule.steps), batches, strict=False):
+            started = time.perf_counter()
+            loss = run.one(pixels.to(device), targets.to(device), objective)
+            entry = {"step": step + 1, "loss": loss, "seconds": time.perf_counter() - started}
+            last = step + 1 == schedule.steps
+            if evaluate and (last or _due(step + 1, schedule.evaluate_every)):
+                with run.averaged() as averaged:
+                    entry |= evaluate(averaged, step + 1)
+            run.log.append(entry)
+            if progress:
+                progress(entry)
+            if last or _due(step + 1, schedule.checkpoint_every):
+                run.save()
     batches.close()
     network.load_state_dict(run.average)
     return Trained(network.eval(), run.log)
