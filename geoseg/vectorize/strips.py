@@ -224,8 +224,8 @@ def _bands(source: LabelSource, height: int) -> Iterator[tuple[int, int]]:
     step, end = max(1, most // height) * height, 0
     if isinstance(source, Chunked):
         chunk, over = source.chunk_rows
-        if chunk * cols <= 4 * _BAND_PIXELS:
-            step, end = max(1, most // chunk) * chunk, -over
+        if chunk <= most:
+            step, end = most // chunk * chunk, -over
     while end < rows:
         top, end = max(end, 0), min(end + step, rows)
         yield top, end
