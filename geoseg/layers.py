@@ -13,10 +13,12 @@ from geoseg.engine.segmentmap import SegmentMap
 from geoseg.errors import InputError
 from geoseg.grid import Window
 
-__all__ = ["PROBS", "layer_in_name", "layers_of", "write_layer"]
+__all__ = ["PROBS", "is_layer_name", "layer_in_name", "layers_of", "write_layer"]
 
 PROBS = "probs"
 """All probabilities as one layer: a band per class."""
+
+_KNOWN = ("score", PROBS, "confidence", "margin", "entropy")
 
 
 def layers_of(given: SegmentMap) -> dict[str, tuple[str, ...]]:
@@ -34,6 +36,12 @@ def layer_in_name(path: str | Path, given: SegmentMap) -> str | None:
     """``entropy`` of ``map.entropy.tif`` where the map has that layer; None otherwise."""
     inner = Path(Path(path).stem).suffix.removeprefix(".")
     return inner if inner in layers_of(given) else None
+
+
+def is_layer_name(path: str | Path) -> bool:
+    """The same where there is no map yet, by the layers that any may have."""
+    inner = Path(Path(path).stem).suffix.removeprefix(".")
+    return inner in _KNOWN or inner.startswith("prob_")
 
 
 def write_layer(

@@ -89,15 +89,15 @@ def check_outputs(
     outputs: Sequence[str], scene: Scene, *, pixel_coords: bool, overwrite: bool
 ) -> list[Path]:
     """All that can be known about outputs before any work; raises InputError's children."""
-    from geoseg.export.target import check_output, kind_of
+    from geoseg.export.target import check_companion, check_output, kind_of
     from geoseg.scene.geodesy import on_the_earth
 
     if len({Path(path).resolve() for path in outputs}) != len(outputs):
         raise InputError(f"an output is named twice: {', '.join(outputs)}")
     outputs = [*outputs, *companions(outputs)]
     targets = [check_output(path, overwrite=overwrite) for path in outputs]
-    for path in beside(outputs):
-        if check_output(path, overwrite=overwrite) in targets:
+    for path in beside(outputs, scene):
+        if check_companion(path, overwrite) in targets:
             raise InputError(f"{path}: is written beside another output: choose another name")
     for path in outputs:
         if kind_of(path) == "item" and scene.geobox.crs is None:

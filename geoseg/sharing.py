@@ -6,11 +6,15 @@ Each names or holds other files; those that were not asked for are written besid
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geoseg.errors import InputError
+from geoseg.layers import PROBS, is_layer_name, layer_in_name
+from geoseg.modelitem import MODEL_ITEM, write_model_item
+from geoseg.scenefiles import colour_sources, files_of, one_file, taken_of
 
 if TYPE_CHECKING:
     from geoseg.engine.report import RunReport
@@ -18,13 +22,16 @@ if TYPE_CHECKING:
     from geoseg.outputs import PolygonOptions
     from geoseg.scene.reader import Scene
 
-__all__ = ["ORDER", "beside", "companions", "credit_line", "file_bands", "licence_line", "share"]
+__all__ = ["ORDER", "beside", "companions", "credit_line", "licence_line", "share"]
 
 ORDER = {"project": 1, "page": 1, "item": 2}
 """Kinds of output that are made of others, and when they are written."""
 
-_CONFIDENCE, _MODEL = "_confidence.tif", "_model.json"
-_COLOURS = (("red", "green", "blue"), ("b04", "b03", "b02"), ("b4", "b3", "b2"))
+_CONFIDENCE, _SCENE = "_confidence.tif", "_scene.vrt"
+_SHOWN = (".gpkg", ".fgb")
+"""Polygons that a project shows, the best first: in the scene's CRS, with whole names of columns,
+read by every QGIS. Tiles hold them in pieces, and few builds of QGIS read Parquet.
+"""
 
 
 def share(
@@ -61,44 +68,33 @@ def companions(outputs: Sequence[str]) -> list[str]:
         if kind_of(path) != "project":
             continue
         stem = str(Path(path).with_suffix(""))
-        for kind, name in (("vector", f"{stem}.gpkg"), ("raster", f"{stem}.tif")):
-            if not any(kind_of(other) == kind for other in [*outputs, *needed]):
-                needed.append(name)
+        if not polygons_of([*outputs, *needed]):
+            needed.append(f"{stem}.gpkg")
+        rasters = [other for other in [*outputs, *needed] if kind_of(other) == "raster"]
+        if all(is_layer_name(other) for other in rasters):
+            needed.append(f"{stem}.tif")
     return needed
 
 
-def beside(outputs: Sequence[str]) -> list[str]:
+def polygons_of(outputs: Sequence[str]) -> list[str]:
+    """Outputs that a project shows polygons of, the best first."""
+    endings = [Path(path).suffix.lower() for path in outputs]
+    return [path for wanted in _SHOWN for path, ending in zip(outputs, endings) if ending == wanted]
+
+
+def beside(outputs: Sequence[str], scene: Scene) -> list[str]:
     """What a project or an item among the outputs brings along, whatever else was asked for."""
     from geoseg.export.target import kind_of
 
-    tails = {"project": _CONFIDENCE, "item": _MODEL}
-    return [
-        str(Path(path).with_name(Path(path).stem + tails[kind_of(path)]))
-        for path in outputs
-        if kind_of(path) in tails
-    ]
-
-
-def scene_file(scene: Scene) -> Path | None:
-    """The file that holds the scene, where it is one file of this machine."""
-    path = scene.reader.fingerprint().get("path")
-    return Path(path) if isinstance(path, str) and Path(path).is_file() else None
-
-
-def colour_bands(scene: Scene) -> tuple[int, int, int]:
-    """Numbers from 1 of the bands shown as red, green and blue."""
-    names = [band.name.lower() for band in scene.bands]
-    chosen = next((t for t in _COLOURS if set(t) <= set(names)), None)
-    numbers = [names.index(n) + 1 for n in chosen] if chosen else [1, 2, 3]
-    red, green, blue = (min(n, len(names)) for n in numbers)
-    return red, green, blue
-
-
-def file_bands(path: Path) -> tuple[int, int, int]:
-    """The same of an image of this machine; raises SceneError."""
-    from geoseg.scene.opening import open_scene
-
-    return colour_bands(open_scene(path, allow_vrt=path.suffix.lower() == ".vrt"))
+    found = []
+    for path in outputs:
+        kind = kind_of(path)
+        tails = {"project": [_CONFIDENCE], "item": [MODEL_ITEM]}.get(kind, [])
+        sources = colour_sources(scene) if kind == "project" else None
+        if sources and one_file(sources) is None:
+            tails = [*tails, _SCENE]
+        found += [str(Path(path).with_name(Path(path).stem + tail)) for tail in tails]
+    return found
 
 
 def _project(
@@ -119,16 +115,19 @@ def _project(
         overwrite=True,
         options=RasterOptions(kind="score"),
     )
-    vector = next(Path(other) for other in outputs if kind_of(other) == "vector")
-    raster = next(Path(other) for other in outputs if kind_of(other) == "raster")
+    rasters = {p: layer_in_name(p, result) for p in outputs if kind_of(p) == "raster"}
+    classes = next(Path(p) for p, layer in rasters.items() if layer is None)
     layers = [
-        ProjectLayer(path=vector, role="polygons", name="Polygons"),
-        ProjectLayer(path=raster, role="category", name="Classes"),
+        ProjectLayer(path=Path(polygons_of(outputs)[0]), role="polygons", name="Polygons"),
+        ProjectLayer(path=classes, role="category", name="Classes"),
         ProjectLayer(path=score, role="score", name="Confidence"),
     ]
-    source = scene_file(scene)
-    if source is not None:
-        bands = colour_bands(scene)
+    for name, layer in rasters.items():
+        if layer not in (None, PROBS):  # of probabilities there are many bands
+            layers.append(ProjectLayer(path=Path(name), role="score", name=str(layer).capitalize()))
+    shown = _scene_file(scene, Path(path).with_name(Path(path).stem + _SCENE))
+    if shown is not None:
+        source, bands = shown
         layers.append(ProjectLayer(path=source, role="scene", name=scene.name, bands=bands))
     facts = result.provenance
     project = Project(
@@ -139,6 +138,26 @@ def _project(
         hectares={key: area / 1e4 for key, area in report.area_m2.items() if key != 255},
     )
     write_project(project, path, overwrite=True)
+
+
+def _scene_file(scene: Scene, beside: Path) -> tuple[Path, tuple[int, int, int]] | None:
+    """The scene as one file with its red, green and blue; a virtual one where there are several.
+
+    None where the scene lies in no files of this machine.
+    """
+    from geoseg.export.target import written_beside
+    from geoseg.export.vrt import write_vrt
+
+    sources = colour_sources(scene)
+    if sources is None:
+        return None
+    single = one_file(sources)
+    if single is not None:
+        return single
+    with written_beside(beside, True, suffixes=(".vrt",)) as part:
+        if not write_vrt(sources, part, beside.parent):
+            return None
+    return beside, (1, 2, 3)
 
 
 def licence_line(facts: Mapping[str, str]) -> str:
@@ -172,14 +191,16 @@ def _page(
         legend=result.legend,
         report={**facts, **seconds},
     )
-    page = Page(
-        maps=[shown],
-        title=f"{scene.name}: {facts.get('model', '')}",
-        note=licence_line(facts),
-        scene=scene_file(scene),
-        bands=colour_bands(scene),
-    )
-    write_page(page, path, overwrite=True)
+    with tempfile.TemporaryDirectory() as folder:  # for the scene of several files
+        source = _scene_file(scene, Path(folder) / "scene.vrt")
+        page = Page(
+            maps=[shown],
+            title=f"{scene.name}: {facts.get('model', '')}",
+            note=credit_line(facts),
+            scene=None if source is None else source[0],
+            bands=(1, 2, 3) if source is None else source[1],
+        )
+        write_page(page, path, overwrite=True)
 
 
 def _item(result: SegmentMap, scene: Scene, path: str, outputs: Sequence[str]) -> None:
@@ -187,16 +208,17 @@ def _item(result: SegmentMap, scene: Scene, path: str, outputs: Sequence[str]) -
     from geoseg.export.target import kind_of
     from geoseg.outputs import provenance_of
 
-    files = [Path(p) for p in outputs if kind_of(p) not in {"item", "map"} and Path(p).is_file()]
-    source = scene_file(scene)
+    written = [path for path in outputs if kind_of(path) not in {"item", "map"}]
+    brought = [path for path in beside(outputs, scene) if not path.endswith(MODEL_ITEM)]
     item = RunItem(
         id=Path(path).stem,
-        files=files,
+        files=[Path(name) for name in dict.fromkeys([*written, *brought]) if Path(name).is_file()],
         geobox=result.geobox,
         legend=result.legend,
+        taken=taken_of(scene),
         provenance=provenance_of(result),
-        scene="" if source is None else _relative(source, path),
-        model=_model_item(result, path),
+        scenes=[_relative(file, path) for file in files_of(scene)],
+        model=write_model_item(result, path),
     )
     write_item(item, path, overwrite=True)
 
@@ -205,45 +227,3 @@ def _relative(file: Path, item: str) -> str:
     """The file as the item names it: both can be moved together."""
     folder = Path(item).resolve().parent
     return Path(os.path.relpath(file.resolve(), folder)).as_posix()
-
-
-def _model_item(result: SegmentMap, path: str) -> str:
-    """Write the model's own item (MLM) beside the run's; its href, empty where it is unknown.
-
-    Methods without weights have one, too: the card in it is all that they are.
-    """
-    import json
-
-    from geoseg.engine.store import JobStore
-    from geoseg.export.ogr import date
-    from geoseg.export.target import written_beside
-    from geoseg.models.deep.mlm import to_item
-    from geoseg.models.segmenter import ModelCard
-
-    job = JobStore(result.url.rpartition("/")[0], result.storage_options).read_json("job.json")
-    if job is None:
-        return ""
-    card = ModelCard.from_dict(job["identity"]["model"])
-    name = Path(path).stem + _MODEL
-    # the card's name says the architecture: a network's, or a method and its formula
-    architecture = {"name": card.name.partition(":")[0], "bands": max(len(card.bands), 1)}
-    item = to_item(card, architecture, parameters=0, weights=name)
-    del item["properties"]["mlm:total_parameters"]
-    item["properties"] |= {
-        "datetime": date().strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "mlm:framework": "PyTorch" if card.sha256 else "geoseg",
-        "geoseg:card": card.to_dict(),
-    }
-    item["assets"] = {
-        "model": {
-            "href": f"./{name}",
-            "type": "application/geo+json",
-            "title": f"weights of sha256 {card.sha256}" if card.sha256 else card.name,
-            "roles": ["mlm:model"],
-            "mlm:artifact_type": "geoseg",
-        }
-    }
-    with written_beside(Path(path).with_name(name), True, kinds=("item",)) as part:
-        text = json.dumps(item, indent=2, ensure_ascii=False, default=list)
-        part.write_text(text, encoding="utf-8")
-    return f"./{name}"

@@ -55,6 +55,7 @@ FIELDS: dict[str, dict[str, object]] = {
         "file:checksum": {"type": "string", "pattern": "^1220[a-f0-9]{64}$"},
     },
     "processing/v1.2.0": {
+        "processing:level": {"enum": ["RAW", "L0", "L1", "L1A", "L1B", "L1C", "L2", "L2A", "L3", "L4"]},
         "processing:lineage": {"type": "string"},
         "processing:software": {
             "type": "object", "minProperties": 1, "additionalProperties": {"type": "string"},
@@ -90,8 +91,8 @@ def run_of(folder: Path, geobox: GeoBox) -> RunItem:
         geobox=geobox,
         legend=LEGEND,
         provenance={"model": HOSTILE},
-        scene="./scene.tif",
-        model="./model/item.json",
+        scenes=["./scene.tif"],
+        model=("./model/item.json", "a model"),
     )
 
 

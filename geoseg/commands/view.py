@@ -130,7 +130,7 @@ def shown_bands(text: str | None, scene: Path | None) -> tuple[int, int, int]:
     one if it is called so.
     """
     from geoseg.errors import InputError, SceneError
-    from geoseg.sharing import file_bands
+    from geoseg.scenefiles import file_bands
 
     numbers = (1, 2, 3)
     if scene is not None:

@@ -20,10 +20,11 @@ from affine import Affine
 from geoseg import __version__
 from geoseg.errors import InputError
 from geoseg.export.ogr import date
-from geoseg.export.target import kind_of, written_beside
+from geoseg.export.projectlayer import role_of
+from geoseg.export.target import FORMATS, RASTERS, written_beside
 from geoseg.legend import Legend
 
-__all__ = ["RunItem", "item_of", "write_item"]
+__all__ = ["RunItem", "classes_of", "item_of", "write_item"]
 
 _EXTENSIONS = {
     "projection": "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
@@ -41,7 +42,26 @@ _MEDIA = {
     ".pmtiles": "application/vnd.pmtiles",
     ".png": "image/png",
     ".html": "text/html",
+    ".shp": "application/vnd.shp",
+    ".shx": "application/vnd.shx",
+    ".dbf": "application/vnd.dbf",
+    ".json": "application/json",
+    ".qgz": "application/x-qgis-project",
+    ".qml": "text/xml",
+    ".vrt": "text/xml",
+    ".xml": "text/xml",
+    ".prj": "text/plain",
+    ".cpg": "text/plain",
 }
+_PARTS = {
+    ".shp": (".dbf", ".shx", ".prj", ".cpg"),
+    ".pmtiles": (".style.json",),
+    **dict.fromkeys(RASTERS, (".qml",)),
+}
+"""What lies beside a file under another ending and belongs to it."""
+_ROLES = {
+    ".png": "overview", ".html": "overview", ".qgz": "overview", ".xml": "metadata",
+}  # fmt: skip
 _BLOCK = 1 << 20
 _EDGE_POINTS = 16
 
@@ -57,7 +77,8 @@ class RunItem:
         legend: of the map.
         taken: when the scene was taken; None: the date of SOURCE_DATE_EPOCH, or 1980.
         provenance: as text, under ``geoseg:``.
-        scene, model: hrefs of the source and of the model's own item (MLM).
+        scenes: hrefs of the files that the scene was read from.
+        model: href of the model's own item (MLM), and its name there.
 
     """
 
@@ -67,8 +88,8 @@ class RunItem:
     legend: Legend
     taken: datetime | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
-    scene: str = ""
-    model: str = ""
+    scenes: Sequence[str] = ()
+    model: tuple[str, str] | None = None
 
 
 def item_of(run: RunItem, folder: Path) -> dict[str, Any]:
@@ -79,6 +100,7 @@ def item_of(run: RunItem, folder: Path) -> dict[str, Any]:
     when = (run.taken or date()).strftime("%Y-%m-%dT%H:%M:%SZ")
     properties: dict[str, Any] = {
         "datetime": when,
+        "processing:level": "L4",
         "processing:software": {"geoseg": __version__},
         "processing:lineage": f"segmented by geoseg with {run.provenance.get('model', 'a model')}",
         "proj:shape": [int(n) for n in run.geobox.shape],
@@ -95,7 +117,7 @@ def item_of(run: RunItem, folder: Path) -> dict[str, Any]:
         "bbox": bbox,
         "properties": properties,
         "links": _links(run),
-        "assets": {path.name: _asset(path, folder, run.legend) for path in run.files},
+        "assets": {path.name: _asset(path, folder, run.legend) for path in _with_parts(run.files)},
     }
 
 
@@ -148,34 +170,56 @@ def _footprint(geobox: Any) -> tuple[dict[str, Any], list[float]]:
 
 
 def _links(run: RunItem) -> list[dict[str, str]]:
-    links = []
-    if run.scene:
-        links.append({"rel": "derived_from", "href": run.scene, "title": "the scene"})
-    if run.model:
+    links = [{"rel": "derived_from", "href": one, "title": "the scene"} for one in run.scenes]
+    if run.model is not None:
+        href, name = run.model
         kind = "application/geo+json"
-        links.append({"rel": "derived_from", "href": run.model, "type": kind, "title": "the model"})
+        # MLM asks for the name: it tells this link from those to scenes
+        links.append(
+            {"rel": "derived_from", "href": href, "type": kind, "title": "the model",
+             "mlm:name": name}
+        )  # fmt: skip
     return links
 
 
+def _with_parts(files: Sequence[Path]) -> list[Path]:
+    """The files, each with what lies beside it and belongs to it."""
+    found = []
+    for path in files:
+        ending = path.suffix.lower()
+        beside = [path.with_suffix(other) for other in _PARTS.get(ending, ())]
+        if ending in RASTERS:
+            beside.append(path.with_name(f"{path.name}.aux.xml"))
+        found += [path, *(part for part in beside if part.is_file())]
+    return list(dict.fromkeys(found))
+
+
 def _asset(path: Path, folder: Path, legend: Legend) -> dict[str, Any]:
-    kind = kind_of(path)
+    ending = path.suffix.lower()
+    kind = FORMATS.get(ending, "")
     href = Path(os.path.relpath(path.resolve(), folder)).as_posix()
+    style = path.name.endswith((".qml", ".style.json"))
     asset: dict[str, Any] = {
         "href": f"./{href}",
         "title": path.name,
-        "roles": ["overview"] if kind in {"picture", "page"} else ["data"],
+        "roles": ["style"] if style else [_ROLES.get(ending, "data")],
         "file:size": path.stat().st_size,
         "file:checksum": _checksum(path),
     }
-    if path.suffix.lower() in _MEDIA:
-        asset["type"] = _MEDIA[path.suffix.lower()]
-    if kind in {"vector", "raster"}:
-        asset["classification:classes"] = [
-            {"value": c.id, "name": _name(c.name), "title": c.name, "description": c.name,
-             "color_hint": c.colour[1:].upper()}
-            for c in legend
-        ]  # fmt: skip
+    if ending in _MEDIA:
+        asset["type"] = _MEDIA[ending]
+    if kind == "vector" or (kind == "raster" and role_of(path) == "category"):
+        asset["classification:classes"] = classes_of(legend)
     return asset
+
+
+def classes_of(legend: Legend) -> list[dict[str, Any]]:
+    """The classes as the classification extension has them."""
+    return [
+        {"value": c.id, "name": _name(c.name), "title": c.name, "description": c.name,
+         "color_hint": c.colour[1:].upper()}
+        for c in legend
+    ]  # fmt: skip
 
 
 def _name(text: str) -> str:

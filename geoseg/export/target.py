@@ -22,6 +22,7 @@ __all__ = [
     "FORMATS",
     "RASTERS",
     "VECTORS",
+    "check_companion",
     "check_file",
     "check_output",
     "kind_of",
@@ -92,6 +93,13 @@ def check_file(
     if Path(path).suffix.lower() not in suffixes:
         raise OutputError(f"{path}: is not one of {', '.join(suffixes)}: use such an extension")
     return _checked(path, "file", overwrite)
+
+
+def check_companion(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
+    """``check_output`` of what an output brings along, a virtual raster among others."""
+    if Path(path).suffix.lower() == ".vrt":
+        return check_file(path, (".vrt",), overwrite)
+    return check_output(path, overwrite)
 
 
 def _checked(path: str | os.PathLike[str], kind: str, overwrite: bool) -> Path:

@@ -1,0 +1,163 @@
+"""What a project, page or item takes of the run's outputs, and where its scene lies."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from click.testing import CliRunner, Result
+from test_export_raster import grid
+from test_export_stac import check_extensions
+
+from geoseg.cli import geoseg
+from geoseg.scene.opening import SceneOptions, open_scene, open_scenes
+from geoseg.scenefiles import colour_sources, files_of, one_file, taken_of
+from geoseg.sharing import companions
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(geoseg, [str(a) for a in arguments])
+
+
+def write(path: Path, values: np.ndarray, step: float = 10, **more: Any) -> Path:
+    """A (band, row, col) raster whose upper left corner is that of ``grid``."""
+    count, rows, cols = values.shape
+    at = grid(rows, cols).affine
+    profile = {"driver": "GTiff", "width": cols, "height": rows, "count": count,
+               "dtype": str(values.dtype), "crs": "EPSG:32721",
+               "transform": Affine(step, 0, at.c, 0, -step, at.f)} | more  # fmt: skip
+    with rasterio.open(path, "w", **profile) as file:
+        file.write(values)
+    return path
+
+
+def pattern(bands: int = 4, side: int = 120, seed: int = 0) -> np.ndarray:
+    """Dark and bright squares, a little different in every band."""
+    y, x = np.mgrid[:side, :side]
+    base = np.where((x // 40 + y // 40) % 2 == 0, 40, 200)
+    noise = np.random.default_rng(seed).integers(0, 20, (bands, side, side))
+    return (base + noise).astype("uint8")
+
+
+def layers_in(project: Path) -> dict[str, str]:
+    """Sources by name of layer."""
+    with zipfile.ZipFile(project) as archive:
+        root = ET.fromstring(archive.read(archive.namelist()[0]).decode().split("\n", 1)[1])
+    return {
+        str(one.findtext("layername")): str(one.findtext("datasource"))
+        for one in root.iter("maplayer")
+    }
+
+
+@pytest.mark.parametrize(
+    ("outputs", "needed"),
+    [
+        (["m.qgz"], ["m.gpkg", "m.tif"]),
+        (["a.gpkg", "a.tif", "m.qgz"], []),
+        (["a.fgb", "m.qgz"], ["m.tif"]),
+        (["m.qgz", "a.pmtiles", "b.parquet", "c.shp", "d.geojson"], ["m.gpkg", "m.tif"]),
+        (["a.gpkg", "a.entropy.tif", "a.prob_water.tif", "m.qgz"], ["m.tif"]),
+        (["a.pmtiles"], []),
+    ],
+)
+def test_a_project_brings_what_qgis_can_show(outputs: list[str], needed: list[str]) -> None:
+    assert companions(outputs) == needed
+
+
+def test_tiles_and_layers_are_not_taken_for_the_map(tmp_path: Path) -> None:
+    scene = write(tmp_path / "scene.tif", pattern(1))
+    names = ("m.pmtiles", "m.score.tif", "m.qgz", "m.parquet")
+    asked = [a for name in names for a in ("-o", tmp_path / name)]
+    done = call("map", scene, "-m", "otsu:b1", "-q", *asked)
+    assert done.exit_code == 0, done.output
+    assert layers_in(tmp_path / "m.qgz") == {
+        "Polygons": "./m.gpkg|layername=m", "Classes": "./m.tif",
+        "Confidence": "./m_confidence.tif", "Score": "./m.score.tif", "scene.tif": "./scene.tif",
+    }  # fmt: skip
+
+
+def test_the_file_is_found_through_masks_resampling_and_selection(tmp_path: Path) -> None:
+    scene = write(tmp_path / "scene.tif", pattern(4).astype("uint16"))
+    mask = write(tmp_path / "mask.tif", np.zeros((1, 120, 120), "uint8"))
+    for options in (
+        SceneOptions(),
+        SceneOptions(gsd_m=20),
+        SceneOptions(mask=str(mask)),
+        SceneOptions(mask=str(mask), gsd_m=20),
+    ):
+        found = colour_sources(open_scenes([str(scene)], options))
+        assert found is not None and one_file(found) == (scene, (1, 2, 3)), options
+    chosen = open_scenes([str(scene)], SceneOptions(bands=("4", "2", "1")))
+    assert one_file(colour_sources(chosen) or []) == (scene, (4, 2, 1))
+    assert files_of(chosen) == [scene]
+    assert colour_sources(open_scene(pattern(3))) is None  # of memory alone
+
+
+def test_a_stack_is_shown_as_one_picture(tmp_path: Path) -> None:
+    pixels = pattern(3)
+    files = [write(tmp_path / f"{n}.tif", pixels[n : n + 1]) for n in range(2)]
+    coarse = pixels[2:, ::2, ::2]
+    files.append(write(tmp_path / "2.tif", coarse, step=20))
+    (tmp_path / "out").mkdir()
+    outputs = [tmp_path / "out" / name for name in ("m.qgz", "m.html", "m.json")]
+    asked = [a for path in outputs for a in ("-o", path)]
+    done = call("map", *files, "--stack", "-m", "otsu:b1", "-q", *asked)
+    assert done.exit_code == 0, done.output
+    assert "./m_scene.vrt" in layers_in(outputs[0]).values()
+    text = (tmp_path / "out" / "m_scene.vrt").read_text()
+    assert "../0.tif" in text and str(tmp_path) not in text
+    with rasterio.open(tmp_path / "out" / "m_scene.vrt") as file:
+        np.testing.assert_array_equal(file.read([1, 2]), pixels[:2])
+        np.testing.assert_array_equal(file.read(3), np.kron(coarse[0], np.ones((2, 2), "uint8")))
+        assert file.crs.to_epsg() == 32721
+    assert '"s-0-0-0"' in outputs[1].read_text()  # the scene's tiles are in the page
+    item = json.loads(outputs[2].read_text())
+    links = [one["href"] for one in item["links"] if one["title"] == "the scene"]
+    assert links == ["../0.tif", "../1.tif", "../2.tif"]
+    assert {"m_scene.vrt", "m_confidence.tif", "m.qml", "m.tif.aux.xml"} <= set(item["assets"])
+    assert (
+        item["links"][-1]["mlm:name"]
+        == json.loads((tmp_path / "out" / "m_model.json").read_text())["properties"]["mlm:name"]
+    )
+    again = call("map", *files, "--stack", "-m", "otsu:b1", "-q", "-o", tmp_path / "out" / "n.qgz")
+    assert again.exit_code == 0, again.output
+
+
+def test_a_mosaic_lies_in_its_order(tmp_path: Path) -> None:
+    left, right = pattern(3), pattern(3, seed=1)
+    right[:, :, :5] = 0
+    files = [write(tmp_path / "left.tif", left)]
+    at = grid(120, 120).affine
+    moved = Affine(10, 0, at.c + 1000, 0, -10, at.f)
+    files.insert(0, write(tmp_path / "right.tif", right, transform=moved, nodata=0))
+    done = call("map", *files, "--mosaic", "-m", "otsu:b1", "-q", "-o", tmp_path / "m.qgz")
+    assert done.exit_code == 0, done.output
+    with rasterio.open(tmp_path / "m_scene.vrt") as file:
+        seen = file.read()
+    assert seen.shape == (3, 120, 220)
+    np.testing.assert_array_equal(seen[:, :, 105:], right[:, :, 5:])  # on top
+    np.testing.assert_array_equal(seen[:, :, :105], left[:, :, :105])  # where that has no data
+
+
+def test_the_item_tells_when_the_scene_was_taken(tmp_path: Path) -> None:
+    scene = write(tmp_path / "scene.tif", pattern(1))
+    assert taken_of(open_scene(str(scene))) is None
+    with rasterio.open(scene, "r+") as file:
+        file.update_tags(DATETIME="20190713")
+    assert taken_of(open_scene(str(scene))) == datetime(2019, 7, 13, tzinfo=UTC)
+    done = call("map", scene, "-m", "otsu:b1", "-q", "-o", tmp_path / "m.json",
+                "-o", tmp_path / "m.shp")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    item = json.loads((tmp_path / "m.json").read_text())
+    assert item["properties"]["datetime"] == "2019-07-13T00:00:00Z"
+    # a shapefile is all of its files
+    assert set(item["assets"]) == {f"m.{ending}" for ending in ("shp", "shx", "dbf", "prj", "cpg")}
+    assert check_extensions(item) == 4
