@@ -9,7 +9,7 @@ import pyarrow as pa
 
 __all__ = ["rechunked"]
 
-_BATCH_BYTES = 16 << 20
+_BATCH_BYTES = 4 << 20
 _BATCH_ROWS = 65_536
 
 

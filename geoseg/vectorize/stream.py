@@ -49,7 +49,7 @@ __all__ = [
 _PART_ROWS = 8_192
 _SPILL_BYTES = 32 << 20
 _TILE = (512, 512)
-_STRIP_PIXELS = 4 << 20
+_STRIP_PIXELS = 2 << 20
 """Tiles of wide rasters are lower, so that a row of them takes no more memory."""
 _LOWEST = 64
 _TILE_CORNERS = 48_000
