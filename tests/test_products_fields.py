@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import shapely
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from geoseg.cli import geoseg
 from geoseg.errors import InputError
 from geoseg.legend import Category, Legend
 from geoseg.products.change import change_codes, change_matrix
@@ -74,6 +79,43 @@ def test_fiboa_holds_and_is_read_back(tmp_path) -> None:
     again["id"] = "1"
     with pytest.raises(InputError, match="used twice"):
         check_fiboa(again)
+
+
+def test_the_file_has_the_types_that_fiboas_validator_wants(tmp_path: Path) -> None:
+    squares().to_file(tmp_path / "fields.gpkg")
+    arguments = ["fields", tmp_path / "fields.gpkg", "--fiboa", tmp_path / "f.parquet"]
+    run = CliRunner().invoke(geoseg, [*map(str, arguments), "--observed", "2021-07-01"])
+    assert run.exit_code == 0, run.output
+    schema = pq.read_schema(tmp_path / "f.parquet")
+    required = [name for name in schema.names if not schema.field(name).nullable]
+    assert required == ["id", "collection", "geometry"]
+    text = {"id", "collection", "determination:method", "determination:details"}
+    assert {str(schema.field(name).type) for name in text} == {"string"}
+    named = json.loads(schema.metadata[b"collection"])["schemas"]["geoseg"]
+    assert named == [
+        "https://vecorel.org/specification/v0.1.0/schema.yaml",
+        "https://fiboa.org/specification/v0.3.0/schema.yaml",
+    ]
+    assert len(gpd.read_parquet(tmp_path / "f.parquet")) == 2
+
+
+@pytest.mark.parametrize(
+    ("fiboa", "observed", "words"),
+    [
+        ("f.parquet", "summer", "give a date such as"),
+        ("f.gpkg", "2021-07-01", "fiboa is written as .parquet"),
+        ("both.parquet", "2021-07-01", "are one file"),
+    ],
+)
+def test_what_cant_be_fiboa_leaves_nothing(
+    tmp_path: Path, fiboa: str, observed: str, words: str
+) -> None:
+    squares().to_file(tmp_path / "fields.gpkg")
+    arguments = ["fields", tmp_path / "fields.gpkg", "-o", tmp_path / "both.parquet"]
+    arguments += ["--fiboa", tmp_path / fiboa, "--observed", observed]
+    run = CliRunner().invoke(geoseg, [str(a) for a in arguments])
+    assert run.exit_code != 0 and words in run.output, run.output
+    assert [path.name for path in tmp_path.iterdir()] == ["fields.gpkg"]
 
 
 def test_an_empty_table_has_the_same_columns() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +15,7 @@ from geoseg.shapes import moved, read_shapes
 
 if TYPE_CHECKING:
     import geopandas as gpd
+    import pyarrow as pa
 
     from geoseg.commands.classmap import ClassMap
     from geoseg.products.fields import Counts
@@ -22,7 +24,8 @@ POLYGONS = (".gpkg", ".parquet", ".geoparquet", ".fgb", ".geojson", ".json", ".s
 """Names of files that hold polygons end like this."""
 
 VECOREL = "https://vecorel.org/specification/v0.1.0/schema.yaml"
-METRICS = "https://vecorel.org/metrics-extension/v0.1.0/schema.yaml"
+REQUIRED = ("id", "collection", "geometry")
+"""Columns of fiboa in which nothing may be missing."""
 
 
 @click.command(name="fields")
@@ -51,13 +54,11 @@ def command(source: str, **options: Any) -> None:
     geoseg fields map.gpkg --fiboa parcels.parquet --observed 2021-07-01
     """
     from geoseg.commands.classmap import open_class_map
-    from geoseg.export.vector import check_output, write_vector
+    from geoseg.export.facts import derived_facts
+    from geoseg.export.vector import write_vector
     from geoseg.products.fields import parcel_table
 
-    if options["fiboa"] and not options["observed"]:
-        raise InputError("--fiboa needs --observed: the date the imagery was taken")
-    for path in filter(None, (options["output"], options["fiboa"])):
-        check_output(path, options["overwrite"], kinds=("vector",))
+    _check_outputs(options)
     if source.lower().endswith(POLYGONS):
         frame = read_polygons(source, options["category"])
     else:
@@ -76,9 +77,31 @@ def command(source: str, **options: Any) -> None:
     middle = f", median {table['area_ha'].median():,.2f} ha" if len(table) else ""
     click.echo(f"{len(table)} parcels, {total:,.2f} ha{middle}")
     if options["output"]:
-        write_vector(table, options["output"], overwrite=options["overwrite"])
+        told = ["category", "smallest_ha"]
+        if not source.lower().endswith(POLYGONS):
+            told.append("model")
+        facts = derived_facts(source, "fields", {name: options[name] for name in told})
+        write_vector(table, options["output"], provenance=facts, overwrite=options["overwrite"])
     if options["fiboa"]:
         write_fiboa(table, options["fiboa"], options["observed"], options["overwrite"])
+
+
+def _check_outputs(options: dict[str, Any]) -> None:
+    """Raises InputError or OutputError before any work: all are written, or none."""
+    from geoseg.errors import OutputError
+    from geoseg.export.target import check_output
+
+    output, fiboa = options["output"], options["fiboa"]
+    if fiboa and not options["observed"]:
+        raise InputError("--fiboa needs --observed: the date the imagery was taken")
+    if fiboa:
+        _moment(options["observed"])
+        if not fiboa.endswith(".parquet"):
+            raise OutputError(f"{fiboa}: fiboa is written as .parquet")
+        if output and Path(output).resolve() == Path(fiboa).resolve():
+            raise OutputError(f"{output}: --output and --fiboa are one file: give them two names")
+    for path in filter(None, (output, fiboa)):
+        check_output(path, options["overwrite"], kinds=("vector",))
 
 
 def read_polygons(path: str, category: str | None) -> gpd.GeoDataFrame:
@@ -145,28 +168,41 @@ def counts_on(opened: ClassMap) -> Counts:
     return counts
 
 
+def _moment(observed: str) -> datetime:
+    try:
+        return datetime.fromisoformat(observed)
+    except ValueError:
+        raise InputError(f"--observed {observed!r}: give a date such as 2021-07-01") from None
+
+
+def _typed(table: pa.Table) -> pa.Table:
+    """Columns as fiboa's validator wants them: short text, none missing where one is required."""
+    import pyarrow as pa
+
+    from geoseg.products.fields import FIBOA_SCHEMA
+
+    fields = []
+    for field in table.schema:
+        kind = pa.string() if pa.types.is_large_string(field.type) else field.type
+        fields.append(field.with_type(kind).with_nullable(field.name not in REQUIRED))
+    schemas = {"schemas": {"geoseg": [VECOREL, FIBOA_SCHEMA]}}
+    kept = {k: v for k, v in (table.schema.metadata or {}).items() if k != b"pandas"}
+    metadata = kept | {b"collection": json.dumps(schemas).encode()}
+    return table.cast(pa.schema(fields, metadata=metadata))
+
+
 def write_fiboa(table: gpd.GeoDataFrame, path: str, observed: str, overwrite: bool) -> None:
     """The parcels as fiboa GeoParquet, its schemas named in the file's metadata."""
     import geopandas as gpd
     import pyarrow.parquet as pq
 
-    from geoseg.errors import OutputError
     from geoseg.export.target import written_beside
-    from geoseg.products.fields import FIBOA_SCHEMA, check_fiboa, to_fiboa
+    from geoseg.products.fields import check_fiboa, to_fiboa
 
-    try:
-        moment = datetime.fromisoformat(observed)
-    except ValueError:
-        raise InputError(f"--observed {observed!r}: give a date such as 2021-07-01") from None
-    if not path.endswith(".parquet"):
-        raise OutputError(f"{path}: fiboa is written as .parquet")
-    fiboa = to_fiboa(table, observed=moment)
-    schemas = {"schemas": {"geoseg": [VECOREL, FIBOA_SCHEMA, METRICS]}}
+    fiboa = to_fiboa(table, observed=_moment(observed))
     with written_beside(path, overwrite, kinds=("vector",)) as part:
         fiboa.to_parquet(part, schema_version="1.1.0", compression="zstd")
-        arrow = pq.read_table(part)
-        metadata = {**(arrow.schema.metadata or {}), b"collection": json.dumps(schemas).encode()}
-        pq.write_table(arrow.replace_schema_metadata(metadata), part, compression="zstd")
+        pq.write_table(_typed(pq.read_table(part)), part, compression="zstd")
         again = gpd.read_parquet(part)
         again["category"] = [list(value) for value in again["category"]]
         check_fiboa(again)
