@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import xml.etree.ElementTree as ET
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -238,3 +239,16 @@ def test_cells_are_shaded_by_their_number(tmp_path: Path) -> None:
     assert len(np.unique(picture.reshape(picture.shape[0], -1), axis=1).T) > 5
     assert graded_qml(cells.drop(columns="per_ha")) is None
     assert graded_qml(cells.set_geometry(cells.centroid)) is None
+
+
+def test_each_dose_has_a_shade_and_a_single_one_is_dark() -> None:
+    def shades(rates: list[float]) -> dict[str, str]:
+        boxes = [shapely.box(x, 0, x + 1, 1) for x in range(len(rates))]
+        frame = gpd.GeoDataFrame({"rate_l_ha": rates}, geometry=boxes, crs=32721)
+        root = ET.fromstring((graded_qml(frame) or "").split("\n", 1)[1])
+        colours = [o.get("value", "") for o in root.iter("Option") if o.get("name") == "color"]
+        return dict(zip([r.get("upper", "") for r in root.iter("range")], colours, strict=True))
+
+    one, three = shades([0, 200, 0, 200]), shades([0, 50, 100, 100, 100, 100, 100, 200])
+    assert [*one] == ["0.0", "200.0"] and one["200.0"].startswith("37,52,148")
+    assert [*three] == ["0.0", "50.0", "100.0", "200.0"] and len(set(three.values())) == 4

@@ -7,9 +7,10 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geoseg.export import qgis
-from geoseg.export.columns import alias_of
+from geoseg.export.columns import aliases_in
 
 __all__ = ["graded_qml"]
 
@@ -20,8 +21,9 @@ _NONE = "255,255,255,40"
 
 
 def graded_qml(frame: Any) -> str | None:
-    """Up to five shades, as many polygons in each, and nearly clear where the number is zero.
+    """Up to five shades, the last one dark, and nearly clear where the number is zero.
 
+    Few numbers, as doses are, get a shade each; of many, each shade gets as many polygons.
     ``frame`` is a GeoDataFrame; None where it has no such column, or isn't of polygons.
     """
     column = _column([str(name) for name in frame.columns])
@@ -29,19 +31,26 @@ def graded_qml(frame: Any) -> str | None:
         return None
     values = frame[column].to_numpy(float)
     values = values[np.isfinite(values) & (values > 0)]
-    marks = np.unique(np.quantile(values, np.linspace(0, 1, 6))) if len(values) else np.array([])
-    if len(marks) == 1:
-        marks = np.repeat(marks, 2)
+    steps = _steps(values)
+    shades = _SHADES[len(_SHADES) - len(steps) :]
     ranges = [(0.0, 0.0, _NONE)] + [
-        (float(low), float(high), f"{_SHADES[number]},200")
-        for number, (low, high) in enumerate(pairwise(marks))
+        (low, high, f"{shade},200") for (low, high), shade in zip(steps, shades, strict=True)
     ]
     root = ET.Element("qgis", version="3.22.0", styleCategories="Symbology|Fields")
     root.append(_renderer(column, ranges))
     names = [str(name) for name in frame.columns]
-    root.append(qgis.alias_list({name: alias_of(name) for name in names if alias_of(name) != name}))
+    root.append(qgis.alias_list(aliases_in(names)))
     ET.SubElement(root, "layerGeometryType").text = "2"
     return qgis.document(root)
+
+
+def _steps(values: NDArray[np.float64]) -> list[tuple[float, float]]:
+    """Lowest and highest number of each shade."""
+    different = np.unique(values)
+    if len(different) <= len(_SHADES):
+        return [(value, value) for value in different.tolist()]
+    marks = np.unique(np.quantile(values, np.linspace(0, 1, len(_SHADES) + 1)))
+    return list(pairwise(marks.tolist()))
 
 
 def _column(names: list[str]) -> str | None:
