@@ -24,7 +24,7 @@ from geoseg.layers import layer_in_name, write_layer
 from geoseg.legend import NODATA_CATEGORY
 from geoseg.outlines import Geometry, as_geometry, layer_type
 from geoseg.preview import write_picture
-from geoseg.sharing import ORDER, beside, companions, share
+from geoseg.sharing import ORDER, beside, companions, polygons_of, share
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -89,6 +89,7 @@ def check_outputs(
     outputs: Sequence[str], scene: Scene, *, pixel_coords: bool, overwrite: bool
 ) -> list[Path]:
     """All that can be known about outputs before any work; raises InputError's children."""
+    from geoseg.export.projectlayer import ProjectLayer, check_name
     from geoseg.export.target import check_companion, check_output, kind_of
     from geoseg.scene.geodesy import on_the_earth
 
@@ -99,6 +100,8 @@ def check_outputs(
     for path in beside(outputs, scene):
         if check_companion(path, overwrite) in targets:
             raise InputError(f"{path}: is written beside another output: choose another name")
+    if any(kind_of(path) == "project" for path in outputs):
+        check_name(ProjectLayer(path=Path(polygons_of(outputs)[0]), role="polygons", name=""))
     for path in outputs:
         if kind_of(path) == "item" and scene.geobox.crs is None:
             raise InputError(f"{path}: a STAC item needs a CRS: give it with --assume-crs")

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import sqlite3
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import geopandas as gpd
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
+import shapely
 from affine import Affine
 from click.testing import CliRunner, Result
 from test_export_raster import grid
 from test_export_stac import check_extensions
 
 from geoseg.cli import geoseg
+from geoseg.export.columns import aliases_in
+from geoseg.export.facts import read_facts
+from geoseg.export.layout import print_layout
+from geoseg.export.vector import write_vector
 from geoseg.scene.opening import SceneOptions, open_scene, open_scenes
 from geoseg.scenefiles import colour_sources, files_of, one_file, taken_of
 from geoseg.sharing import companions
@@ -161,3 +170,85 @@ def test_the_item_tells_when_the_scene_was_taken(tmp_path: Path) -> None:
     # a shapefile is all of its files
     assert set(item["assets"]) == {f"m.{ending}" for ending in ("shp", "shx", "dbf", "prj", "cpg")}
     assert check_extensions(item) == 4
+
+
+def test_tables_made_of_a_map_say_what_their_columns_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxes = [shapely.box(x, y, x + 3, y + 3) for x in range(0, 60, 10) for y in range(0, 60, 10)]
+    plants = gpd.GeoDataFrame(
+        {"category": ["weed", "crop"] * 18, "isthing": True, "note": "mine"},
+        geometry=boxes, crs=32632,
+    )  # fmt: skip
+    facts = {"model": "m", "scene": "s.tif", "model_licence": "CC0-1.0"}
+    write_vector(plants, tmp_path / "map.gpkg", provenance=facts)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    made = (
+        ("count", "--cell", 20, "--prefix", "new_"),
+        ("weeds", "--azimuth", 0, "--cell", "20x20"),
+    )
+    for verb, *options in made:
+        path = tmp_path / f"{verb}.gpkg"
+        done = call(verb, tmp_path / "map.gpkg", "-o", path, *options)
+        assert done.exit_code == 0, done.output
+        with sqlite3.connect(path) as db:
+            told = {name: (alias, text) for name, alias, text in db.execute(
+                "SELECT column_name, name, description FROM gpkg_data_columns"
+                f" WHERE table_name = '{verb}'"
+            )}  # fmt: skip
+        names = set(pyogrio.read_info(path, layer=verb)["fields"])
+        assert set(told) == names and all(all(words) for words in told.values())
+        found = read_facts(path)
+        assert {name: found[name] for name in facts} == facts
+        assert found["made_by"] == f"geoseg {verb}" and found["made_of"] == "map.gpkg"
+        assert found["date"] == "2023-11-14T22:13:20Z" and "legend" not in found
+    assert told["rate_l_ha"] == ("Rate (l/ha)", "What to spray in litres per hectare")
+    words = aliases_in(["new_count", "new_per_ha", "new_count_weed", "note", "row", "per_ha"])
+    assert words == {"new_count": "Objects (new)", "new_per_ha": "Objects per ha (new)",
+                     "new_count_weed": "weed (new)"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["a|b.qgz", "a%20b.qgz"])
+def test_names_that_qgis_misreads_are_refused_before_any_work(tmp_path: Path, name: str) -> None:
+    scene = write(tmp_path / "scene.tif", pattern(1))
+    done = call("map", scene, "-m", "otsu:b1", "-q", "-o", tmp_path / name)
+    assert done.exit_code == 2 and "QGIS can't open" in done.output, done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["scene.tif"]
+
+
+def test_tiles_are_refused_and_shapefiles_coloured(tmp_path: Path) -> None:
+    scene = write(tmp_path / "scene.tif", pattern(1))
+    names = ("m.shp", "m.pmtiles")
+    done = call(
+        "map", scene, "-m", "otsu:b1", "-q", *(a for n in names for a in ("-o", tmp_path / n))
+    )
+    assert done.exit_code == 0, done.output
+    (tmp_path / "l.json").write_text(json.dumps({"name": "l", "categories": [
+        {"id": 0, "name": "low", "colour": "#000000"}, {"id": 1, "name": "high", "colour": "#ffffff"},
+    ]}))  # fmt: skip
+    legend = ("--legend", tmp_path / "l.json", "-o", tmp_path / "m.qgz")
+    done = call("project", tmp_path / "m.pmtiles", *legend)
+    assert done.exit_code == 2 and "in pieces" in done.output
+    done = call("project", tmp_path / "m.shp", *legend)
+    assert done.exit_code == 0, done.output
+    with zipfile.ZipFile(tmp_path / "m.qgz") as archive:
+        assert 'attr="cat_id"' in archive.read("m.qgs").decode()
+
+
+@pytest.mark.parametrize(("high", "page"), [(500, "297.0,210.0,mm"), (900, "210.0,297.0,mm")])
+def test_a_sheet_has_the_shape_of_its_map(high: int, page: str) -> None:
+    title = "a title that is far too long " * 20
+    sheet = print_layout(title, "note", (0, 0, 500, high), 1.0, [("id", "x", {0: "y" * 90})])
+    wide, tall = map(float, page.split(",")[:2])
+    kinds = {item.get("type"): item for item in sheet.iter("LayoutItem")}
+    assert kinds["65638"].get("size") == page
+    boxes = []
+    for item in sheet.findall("LayoutItem"):
+        x, y = map(float, str(item.get("position")).split(",")[:2])
+        w, h = map(float, str(item.get("size")).split(",")[:2])
+        assert x >= 0 and y >= 0 and x + w <= wide and y + h <= tall
+        boxes.append(shapely.box(x, y, x + w, y + h))
+    for one, other in itertools.combinations(boxes, 2):  # nothing hides another part
+        assert one.intersection(other).area == 0
+    texts = [str(item.get("labelText")) for item in sheet.iter("LayoutItem")]
+    assert any(text.endswith("…") and len(text) < 250 for text in texts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -43,6 +44,7 @@ def command(objects: str, zones: str | None, cell: float | None, **options: Any)
     import shapely
 
     from geoseg.commands.fields import read_polygons
+    from geoseg.export.facts import derived_facts
     from geoseg.export.vector import check_output, write_vector
     from geoseg.products.counts import count_table, grid_cells
 
@@ -69,7 +71,15 @@ def command(objects: str, zones: str | None, cell: float | None, **options: Any)
     click.echo(f"{found:,} of {len(things):,} objects in {(table['count'] > 0).sum():,} zones")
     for name, column in names.items():
         frame[column] = table[name].to_numpy()
-    write_vector(frame, options["output"], overwrite=options["overwrite"])
+    told = {"zones": zones and Path(zones).name, "cell": cell} | {
+        name: options[name] for name in ("category", "prefix")
+    }
+    write_vector(
+        frame,
+        options["output"],
+        provenance=derived_facts(objects, "count", told),
+        overwrite=options["overwrite"],
+    )
 
 
 def _check_free(path: str, frame: gpd.GeoDataFrame, names: Iterable[str]) -> None:

@@ -46,6 +46,7 @@ def command(polygons: str, **options: Any) -> None:
     """
     from geoseg.commands.classmap import write_table
     from geoseg.commands.fields import read_polygons
+    from geoseg.export.facts import derived_facts
     from geoseg.export.vector import write_vector
     from geoseg.products.rows import stand_table
     from geoseg.products.weeds import SprayRule, prescribe
@@ -83,7 +84,11 @@ def command(polygons: str, **options: Any) -> None:
         f"sprayed, {found.litres:.2f} l, {found.saving:.1%} saved"
     )
     if options["output"]:
-        write_vector(found.cells, options["output"], overwrite=options["overwrite"])
+        told = ("weed", "crop", "azimuth", "cell", "buffer", "smallest_spot", "dose")
+        facts = derived_facts(polygons, "weeds", {name: options[name] for name in told})
+        write_vector(
+            found.cells, options["output"], provenance=facts, overwrite=options["overwrite"]
+        )
     if options["shapefile"]:
         _write_shapefile(found, options["shapefile"], options["overwrite"])
     if options["taskdata"]:

@@ -7,8 +7,10 @@ has a place for them (GeoPackage: ``gpkg_data_columns``).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pyarrow as pa
 
@@ -16,6 +18,7 @@ from geoseg.legend import Legend
 
 __all__ = [
     "POLYGONS",
+    "aliases_in",
     "area_text",
     "described",
     "plain_type",
@@ -46,6 +49,34 @@ _WORDS = {
     "on_edge": _Words("On the edge", "True where the edge of the map cuts the polygon"),
 }
 
+_TABLES: dict[tuple[str, ...], dict[str, _Words]] = {
+    # by columns that tell the kind of table: others' columns may be called note, or row
+    ("parcel_id", "shape_index"): {
+        "parcel_id": _Words("Parcel", "Number of the parcel, from north to south"),
+        "area_ha": _Words("Area (ha)", "Geodesic area in hectares"),
+        "shape_index": _Words("Shape index", "Outline over that of a circle of the same area"),
+        "cover": _Words("Cover", "Class that covers most of the parcel"),
+        "cover_share": _Words("Share of the cover", "Share of the parcel under it, 0 to 1"),
+    },
+    ("spot_share", "rate_l_ha"): {
+        "cell": _Words("Cell", "Number of the cell"),
+        "row": _Words("Row", "Number of the cell along the rows of the crop"),
+        "column": _Words("Column", "Number of the cell across the rows of the crop"),
+        "weeds": _Words("Weeds", "Number of weeds that lie in the cell"),
+        "weed_m2": _Words("Weeds (m²)", "Ground under weeds in square metres"),
+        "pressure": _Words("Weed pressure", "Share of the cell under weeds, 0 to 1"),
+        "spot_share": _Words("To spray", "Share of the cell around weeds, 0 to 1"),
+        "area_m2": _Words("Area (m²)", "Area of the cell inside the field in square metres"),
+        "rate_l_ha": _Words("Rate (l/ha)", "What to spray in litres per hectare"),
+    },
+    ("point", "stratum", "reference"): {
+        "point": _Words("Point", "Number of the point"),
+        "stratum": _Words("Stratum", "Class of the map that the point was drawn from"),
+        "reference": _Words("Reference", "Class that is really there"),
+        "note": _Words("Note", "Anything to say of the point"),
+    },
+}
+
 POLYGONS = pa.schema(
     [
         ("segment_id", pa.int64()),
@@ -64,9 +95,38 @@ POLYGONS = pa.schema(
 """Schema of an empty table of polygons whose own schema is not known."""
 
 
-def alias_of(name: str) -> str:
-    """Words for a column that geoseg knows; its name otherwise."""
-    return _WORDS[name].alias if name in _WORDS else name
+def _words_of(names: Sequence[str]) -> dict[str, _Words]:
+    """What is known of a table's columns."""
+    known = dict(_WORDS)
+    for signs, words in _TABLES.items():
+        if set(signs) <= set(names):
+            known |= words
+    for name in names:
+        if name.endswith("per_ha"):
+            known |= _counts(name.removesuffix("per_ha"), names)
+    return {name: known[name] for name in names if name in known}
+
+
+def _counts(prefix: str, names: Sequence[str]) -> dict[str, _Words]:
+    """Columns of objects that were counted: in all, per hectare, and of each class."""
+    label = prefix.strip("_ ")
+    of = f" ({label})" if label else ""
+    known = {
+        f"{prefix}count": _Words(f"Objects{of}", "Number of objects that lie here"),
+        f"{prefix}per_ha": _Words(f"Objects per ha{of}", "Number of objects per hectare"),
+    }
+    if f"{prefix}count" not in names:
+        return {}
+    start = f"{prefix}count_"
+    for category in (name.removeprefix(start) for name in names if name.startswith(start)):
+        text = f"Number of objects of the class {category} that lie here"
+        known[start + category] = _Words(f"{category}{of}", text)
+    return known
+
+
+def aliases_in(names: Iterable[str]) -> dict[str, str]:
+    """Words for the columns of a table, of those that geoseg knows."""
+    return {name: words.alias for name, words in _words_of(list(names)).items()}
 
 
 def area_text(area_m2: float) -> str:
@@ -87,10 +147,11 @@ def described(schema: pa.Schema, descriptions: dict[str, str]) -> pa.Schema:
     ``descriptions`` add to, or replace, those of the columns that geoseg knows.
     """
     fields = []
+    known = _words_of(schema.names)
     for column in schema:
         if column.name == "geometry":
             continue
-        words = _WORDS.get(column.name)
+        words = known.get(column.name)
         metadata = {}
         if words is not None:
             metadata["GDAL:OGR:alternative_name"] = words.alias
@@ -115,8 +176,14 @@ def shapefile_name(name: str, taken: set[str]) -> str:
 
 
 def with_legend(provenance: Mapping[str, str] | None, legend: Legend | None) -> dict[str, str]:
-    """The facts of a file, and the legend that tells what its numbers mean."""
+    """The facts of a file, its date where one is set, and the legend that its numbers have.
+
+    A date of the clock would make every run another file: only SOURCE_DATE_EPOCH's is told.
+    """
     facts = dict(provenance or {})
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if facts and epoch.isdigit():
+        facts["date"] = datetime.fromtimestamp(int(epoch), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     if legend is not None:
         facts["legend"] = json.dumps(legend.to_dict(), ensure_ascii=False)
     return dict(sorted(facts.items()))

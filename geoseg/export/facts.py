@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pyogrio
 import rasterio
 
+from geoseg import __version__
 from geoseg.errors import InputError
-from geoseg.export.target import RASTERS
+from geoseg.export.target import RASTERS, VECTORS
 from geoseg.legend import Legend
 
-__all__ = ["legend_of", "read_facts"]
+__all__ = ["derived_facts", "legend_of", "read_facts"]
+
+_HANDED_ON = ("scene", "model", "model_licence", "model_sha256")
 
 
 def read_facts(path: str | Path) -> dict[str, str]:
@@ -49,3 +54,26 @@ def legend_of(path: str | Path) -> Legend:
         return Legend.from_dict(json.loads(text))
     except ValueError as error:
         raise InputError(f"{path}: its legend can't be read: {error}") from error
+
+
+def derived_facts(source: str | Path, verb: str, options: Mapping[str, Any]) -> dict[str, str]:
+    """Provenance of a table that ``geoseg VERB`` made of a map: the map's, and how it was made.
+
+    ``options`` are those of the command line; where files go isn't told.
+    """
+    known = {}
+    if Path(source).suffix.lower() in (*VECTORS, *RASTERS) and Path(source).is_file():
+        facts = read_facts(source)
+        known = {name: facts[name] for name in _HANDED_ON if name in facts}
+    plain = {
+        name: value
+        for name, value in options.items()
+        if isinstance(value, (bool, int, float)) or (isinstance(value, str) and "/" not in value)
+    }
+    return {
+        **known,
+        "geoseg": __version__,
+        "made_by": f"geoseg {verb}",
+        "made_of": Path(source).name,
+        "options": json.dumps(plain, sort_keys=True, ensure_ascii=False),
+    }

@@ -6,6 +6,7 @@ import base64
 import textwrap
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
 from geoseg.export.picture import round_length_m
@@ -13,13 +14,25 @@ from geoseg.export.qgis import clean_text, options
 
 __all__ = ["print_layout"]
 
-_PAGE = (297.0, 210.0)
-_MAP = (10.0, 24.0, 205.0, 170.0)
-_LEGEND = (220.0, 24.0, 67.0, 150.0)
+
+@dataclass(frozen=True)
+class _Sheet:
+    """A4: places in millimetres as x, y, width, height; ``line``: letters beside a symbol."""
+
+    page: tuple[float, float]
+    map: tuple[float, float, float, float]
+    legend: tuple[float, float, float, float]
+    line: int
+
+
+_LANDSCAPE = _Sheet((297.0, 210.0), (10.0, 24.0, 205.0, 170.0), (220.0, 24.0, 67.0, 150.0), 32)
+_PORTRAIT = _Sheet((210.0, 297.0), (10.0, 24.0, 130.0, 257.0), (144.0, 24.0, 60.0, 230.0), 26)
+_TALL = 1.3
+"""Maps this much higher than wide go on a sheet that is, too."""
 _TYPES = {"page": 65638, "map": 65639, "picture": 65640, "label": 65641, "legend": 65642}
 _SCALE_BAR = 65646
-_LINE = 32
-"""Characters of a line of the legend."""
+_EM = 0.2
+"""Millimetres that a letter takes of a line, per point of its font's size."""
 _LINES = 3
 _BREAK = "\ue000"
 """Parts lines of the legend: a character that no name has."""
@@ -38,27 +51,34 @@ def print_layout(
     metres_per_unit: float,
     legend_layers: Sequence[tuple[str, str, Mapping[int, str]]],
 ) -> ET.Element:
-    """QGIS' ``Layout`` on A4, landscape.
+    """QGIS' ``Layout`` on A4, landscape, or portrait for what is tall.
 
     ``extent`` is (xmin, ymin, xmax, ymax) in CRS units, ``metres_per_unit`` its unit's
     length at the centre, ``legend_layers`` (id, name, entries) of the layers listed, with the
     text of each entry of the layer's own legend that is shown, by its place there.
     """
+    tall = (extent[3] - extent[1]) > _TALL * (extent[2] - extent[0])
+    sheet = _PORTRAIT if tall else _LANDSCAPE
     layout = ET.Element("Layout", name="Map", printResolution="200", units="mm")
     pages = ET.SubElement(layout, "PageCollection")
-    _item(pages, "page", (0, 0, *_PAGE))
-    x, _y, wide, high = _MAP
+    right, below = sheet.page
+    _item(pages, "page", (0, 0, right, below))
+    x, _y, wide, high = sheet.map
     shown = _fitted(extent, wide / high)
     number = _uuid("map")
-    drawn = _item(layout, "map", _MAP, uuid=number, frame="true", keepLayerSet="false")
+    drawn = _item(layout, "map", sheet.map, uuid=number, frame="true", keepLayerSet="false")
     names = ("xmin", "ymin", "xmax", "ymax")
     ET.SubElement(drawn, "Extent", {n: repr(v) for n, v in zip(names, shown, strict=True)})
-    _label(layout, title, (x, 8, wide, 12), 18)
-    _label(layout, note, (x, 197, 277, 8), 8)
-    _legend(layout, legend_layers, number)
+    room = right - x - 30
+    size = 18 if len(title) * 18 * _EM < room else 12
+    _label(layout, _shortened(title, 2 * room / (size * _EM)), (x, 8, room, 12), size)
+    _label(layout, note, (x, below - 13, right - 2 * x, 8), 8)
+    _legend(layout, legend_layers, number, sheet)
     arrow = base64.b64encode(_ARROW.encode()).decode()
-    _item(layout, "picture", (272, 6, 12, 16), file=f"base64:{arrow}", mapUuid=number, mode="1")
-    _scale_bar(layout, number, (shown[2] - shown[0]) * metres_per_unit, metres_per_unit)
+    place = (right - 25, 6, 12, 16)
+    _item(layout, "picture", place, file=f"base64:{arrow}", mapUuid=number, mode="1")
+    metres = (shown[2] - shown[0]) * metres_per_unit
+    _scale_bar(layout, number, metres, sheet)
     return layout
 
 
@@ -109,12 +129,15 @@ def _font(size: int) -> str:
 
 
 def _legend(
-    layout: ET.Element, layers: Sequence[tuple[str, str, Mapping[int, str]]], map_uuid: str
+    layout: ET.Element,
+    layers: Sequence[tuple[str, str, Mapping[int, str]]],
+    map_uuid: str,
+    sheet: _Sheet,
 ) -> None:
     node = _item(
         layout,
         "legend",
-        _LEGEND,
+        sheet.legend,
         map_uuid=map_uuid,
         resizeToContents="0",
         title="",
@@ -131,30 +154,37 @@ def _legend(
         listed = ET.SubElement(
             tree, "layer-tree-layer", id=number, name=clean_text(name), expanded="1"
         )
-        texts = {f"legend/label-{place}": _wrapped(text) for place, text in entries.items()}
+        texts = {
+            f"legend/label-{place}": _wrapped(text, sheet.line) for place, text in entries.items()
+        }
         order = ",".join(map(str, entries))
         options(ET.SubElement(listed, "customproperties"), {"legend/node-order": order, **texts})
 
 
-def _wrapped(text: str) -> str:
+def _shortened(text: str, letters: float) -> str:
+    return text if len(text) <= letters else f"{text[: int(letters) - 1]}…"
+
+
+def _wrapped(text: str, line: int) -> str:
     """At most three lines, so that a long name stays on the page."""
-    lines = textwrap.wrap(clean_text(text).replace(_BREAK, ""), _LINE)
+    lines = textwrap.wrap(clean_text(text).replace(_BREAK, ""), line)
     if len(lines) > _LINES:
         # the end holds the area
         lines = [*lines[: _LINES - 1], f"… {lines[-1]}"]
     return _BREAK.join(lines)
 
 
-def _scale_bar(layout: ET.Element, map_uuid: str, width_m: float, unit_m: float) -> None:
+def _scale_bar(layout: ET.Element, map_uuid: str, width_m: float, sheet: _Sheet) -> None:
     segment_m = round_length_m(width_m / 8)
     unit, name, per_unit = (
         ("kilometers", "km", 1000.0) if segment_m >= 1000 else ("meters", "m", 1.0)
     )
-    x, y, _, high = _MAP
+    # below the legend: on the map it would hide some of it
+    x, (_, y, _, high) = sheet.legend[0], sheet.map
     node = _item(
         layout,
         "scale bar",
-        (x + 4, y + high - 16, 80, 13),
+        (x, y + high - 13, sheet.legend[2], 13),
         mapUuid=map_uuid,
         style="Single Box",
         unitType=unit,
@@ -167,4 +197,7 @@ def _scale_bar(layout: ET.Element, map_uuid: str, width_m: float, unit_m: float)
         boxContentSpace="2",
         background="true",
     )
-    ET.SubElement(node, "text-style", fontSize="9", fontSizeUnit="Point", textColor="32,38,43,255")
+    ET.SubElement(
+        node, "text-style", fontFamily="Sans Serif", fontSize="9", fontSizeUnit="Point",
+        fontWeight="50", textColor="32,38,43,255", textOpacity="1",
+    )  # fmt: skip

@@ -22,7 +22,7 @@ from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureErr
 
 from geoseg.errors import OutputError
 from geoseg.export import qgis
-from geoseg.export.columns import alias_of, provenance_json, shapefile_name
+from geoseg.export.columns import aliases_in, provenance_json, shapefile_name
 from geoseg.export.degrees import check_place
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def style(table: Table, legend: Legend | None, options: VectorOptions) -> str:
     if legend is None or "category_id" not in table.schema.names:
         return ""
     points = table.geometry_type in {"Point", "MultiPoint"}
-    aliases = {name: alias_of(name) for name in table.schema.names if alias_of(name) != name}
+    aliases = aliases_in(table.schema.names)
     return qgis.vector_qml(legend, kind="points" if points else "polygons", aliases=aliases)
 
 

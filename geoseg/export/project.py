@@ -26,6 +26,8 @@ from geoseg.export.projectlayer import (
     add_srs,
     aliases_of,
     box_of,
+    category_column,
+    check_name,
     ground_of,
     has_points,
     layer_name,
@@ -65,6 +67,8 @@ def write_project(
     project: Project, path: str | os.PathLike[str], *, overwrite: bool = False
 ) -> None:
     """Write a .qgz; raises OutputError, or InputError when a layer can't be read."""
+    for layer in project.layers:
+        check_name(layer)
     with written_beside(path, overwrite, kinds=("project",)) as part:
         folder = Path(path).resolve().parent
         text = qgis.document(_document(project, folder))
@@ -164,7 +168,8 @@ def _map_layer(
     if vector:
         provider.set("encoding", "UTF-8")
         kind = "points" if points else "polygons"
-        node.append(qgis.renderer(project.legend, kind, "category_id", _names(project)))
+        column = category_column(layer)
+        node.append(qgis.renderer(project.legend, kind, column, _names(project)))
         if any(category.isthing for category in project.legend):
             node.append(qgis.labels())
         node.append(qgis.alias_list(aliases_of(layer)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import rasterio
 from pyproj import CRS, Geod
 
 from geoseg.errors import InputError
-from geoseg.export.columns import alias_of
+from geoseg.export.columns import aliases_in, shapefile_name
 from geoseg.export.target import RASTERS
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "add_srs",
     "aliases_of",
     "box_of",
+    "category_column",
+    "check_name",
     "ground_of",
     "has_points",
     "hectares_of",
@@ -36,6 +39,8 @@ __all__ = [
 Role = Literal["polygons", "category", "score", "scene"]
 
 _SAMPLE_PX = 512
+_MISREAD = re.compile(r"\||%[0-9A-Fa-f]{2}")
+"""The first ends a path in QGIS' sources, the other is decoded by GDAL 3.6."""
 _IMAGES = (".jp2", ".jpg", ".jpeg", ".png")
 """Scenes, and never maps of geoseg's."""
 
@@ -74,6 +79,24 @@ def role_of(path: Path) -> Role:
     if kind == "category":
         return "category"
     return "score" if kind == "score" or (layer and kind == layer) else "scene"
+
+
+def check_name(layer: ProjectLayer) -> None:
+    """Raises InputError for a table whose path QGIS would take for something else."""
+    if layer.role == "polygons" and _MISREAD.search(str(layer.path)):
+        raise InputError(
+            f"{layer.path}: QGIS can't open tables with | or %20 and the like in their path: "
+            "choose another name"
+        )
+    if layer.path.suffix.lower() == ".pmtiles":
+        raise InputError(f"{layer.path}: tiles hold polygons in pieces: give the map as .gpkg, say")
+
+
+def category_column(layer: ProjectLayer) -> str:
+    """The number of the class; a shapefile's names are shorter."""
+    fields = set(pyogrio.read_info(layer.path, layer=layer_name(layer))["fields"])
+    short = shapefile_name("category_id", set())
+    return short if short in fields and "category_id" not in fields else "category_id"
 
 
 def hectares_of(layer: ProjectLayer) -> dict[int, float]:
@@ -115,7 +138,7 @@ def ground_of(layer: ProjectLayer) -> Ground:
 def aliases_of(layer: ProjectLayer) -> dict[str, str]:
     """Names of the columns as people read them, of those that geoseg knows."""
     fields = pyogrio.read_info(layer.path, layer=layer_name(layer))["fields"]
-    return {str(name): alias_of(str(name)) for name in fields if alias_of(str(name)) != name}
+    return aliases_in(map(str, fields))
 
 
 def has_points(layer: ProjectLayer) -> bool:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from geoseg.errors import InputError
-from geoseg.export.columns import alias_of
+from geoseg.export.columns import aliases_in
 from geoseg.export.mapcells import MapCells
 from geoseg.export.pagegrid import TILE, Grid, grid_of, open_scene
 from geoseg.export.pieces import Pieces
@@ -254,7 +254,7 @@ def _map_facts(one: PageMap) -> dict[str, Any]:
             for c in sorted(one.legend, key=lambda c: -amounts.get(c.id, 0.0))
             if amounts.get(c.id)
         ],
-        "words": {name: alias_of(name) for name in map(str, frame.columns)},
+        "words": aliases_in(map(str, frame.columns)),
         "report": dict(one.report),
     }
 
