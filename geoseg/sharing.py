@@ -185,11 +185,10 @@ def _page(
     table = pa.Table.from_batches(polygon_batches(result, options))
     crs = result.geobox.crs
     facts = provenance_of(result)
-    seconds = {f"seconds to {name}": f"{value:.1f}" for name, value in report.stage_seconds.items()}
     shown = PageMap(
         polygons=to_frame(table, None if crs is None else crs.to_wkt()),
         legend=result.legend,
-        report={**facts, **seconds},
+        report=facts | _told(report),
     )
     with tempfile.TemporaryDirectory() as folder:  # for the scene of several files
         source = _scene_file(scene, Path(folder) / "scene.vrt")
@@ -201,6 +200,23 @@ def _page(
             bands=(1, 2, 3) if source is None else source[1],
         )
         write_page(page, path, overwrite=True)
+
+
+def _told(report: RunReport) -> dict[str, str]:
+    """The run in words, for the page: what a person would ask of it."""
+    told = {"pixels": f"{report.pixels:,}"}
+    if report.tiles:
+        told["tiles"] = f"{report.tiles:,} in {report.blocks:,} blocks"
+    if report.peak_bytes:
+        peak, projected = max(report.peak_bytes.values()), report.projected_bytes
+        told["memory"] = f"peak {peak / 1e6:,.0f} MB of {projected / 1e6:,.0f} MB projected"
+    for reason, count in report.masked.items():
+        told[f"left out by {reason}"] = f"{count:,} pixels"
+    for stage, seconds in report.stage_seconds.items():
+        told[f"seconds to {stage}"] = f"{seconds:.1f}"
+    if report.warnings:
+        told["warnings"] = " · ".join(report.warnings)
+    return told
 
 
 def _item(result: SegmentMap, scene: Scene, path: str, outputs: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ import itertools
 import json
 import sqlite3
 import zipfile
+import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from geoseg.cli import geoseg
 from geoseg.export.columns import aliases_in
 from geoseg.export.facts import read_facts
 from geoseg.export.layout import print_layout
+from geoseg.export.mapcells import MapCells
+from geoseg.export.pagegrid import Grid
 from geoseg.export.vector import write_vector
 from geoseg.scene.opening import SceneOptions, open_scene, open_scenes
 from geoseg.scenefiles import colour_sources, files_of, one_file, taken_of
@@ -252,3 +255,23 @@ def test_a_sheet_has_the_shape_of_its_map(high: int, page: str) -> None:
         assert one.intersection(other).area == 0
     texts = [str(item.get("labelText")) for item in sheet.iter("LayoutItem")]
     assert any(text.endswith("…") and len(text) < 250 for text in texts)
+
+
+def test_objects_that_touch_are_told_apart_from_afar() -> None:
+    boxes = [shapely.box(0, 0, 200, 400), shapely.box(200, 0, 400, 400),
+             shapely.box(400, 0, 600, 400), shapely.box(600, 0, 608, 400)]  # fmt: skip
+    frame = gpd.GeoDataFrame(
+        {"category_id": [1, 1, 2, 2], "isthing": [True, True, False, True]}, geometry=boxes
+    )
+    where = Grid(Affine.identity(), (1024, 1024), None)
+
+    def row(frame: gpd.GeoDataFrame) -> list[int]:
+        tile = MapCells(frame, where).classes(1, 0, 0)
+        assert tile is not None
+        return np.frombuffer(zlib.decompress(tile), "uint8").reshape(512, 512)[100].tolist()
+
+    assert row(frame)[98:102] == [1, 255, 1, 1]  # one pixel between the two
+    assert row(frame)[199:201] == [1, 2]  # other classes have other colours
+    assert row(frame)[298:303] == [2, 2, 2, 2, 2]  # cover, and things of few pixels, stay whole
+    assert row(frame.assign(isthing=False))[98:102] == [1, 1, 1, 1]
+    assert MapCells(frame, where).classes(0, 1, 1) is None

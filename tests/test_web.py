@@ -59,11 +59,17 @@ def a_page(folder: Path, side: int = 1400, cell: int = 20) -> Page:
             "category": [c.name for _, c in found],
             "score": np.linspace(0, 1, len(found), dtype="float32"),
             "area_m2": [s.area for s, _ in found],
+            "constructor": "who built it",
+            "__proto__": 7,
         },
         geometry=[s for s, _ in found],
         crs=32721,
     )
-    report = {"model": "m </script><script>alert(2)</script>", "seconds": "12"}
+    report = {
+        "options": '{"min_area_m2": 5.0, "area": null, "blend": false}',
+        "model": "m </script><script>alert(2)</script>",
+        "seconds": "12",
+    }
     return Page(
         maps=[PageMap(polygons=frame, legend=LEGEND, report=report)],
         title="A map </title><script>alert(1)</script>",
@@ -96,6 +102,11 @@ def test_a_page_works_offline_without_a_word(tmp_path: Path, chrome: Browser) ->
     chrome.click(box[0] + spot[0], box[1] + spot[1])
     chrome.wait("document.querySelector('#details dl')")
     assert "water" in chrome.value("document.getElementById('details').textContent")
+    told = chrome.value("document.getElementById('details').textContent")
+    assert "constructorwho built it" in told and "__proto__7" in told and "function" not in told
+    assert "Area (m²)" in told and not told.partition("Area (m²)")[2].partition("con")[0].endswith(
+        "m²"
+    )
     chrome.value("move(data.cols / 3, data.rows / 2, 4); document.getElementById('map').focus()")
     for key in ("ArrowRight", "+", "Enter"):
         chrome.key(key)
@@ -112,6 +123,7 @@ def test_a_page_works_offline_without_a_word(tmp_path: Path, chrome: Browser) ->
         counts = [int(part.rpartition(": ")[2].replace(",", "")) for part in text.split("; ")]
         assert sum(counts) == len(page.maps[0].polygons)
     facts = chrome.value("document.getElementById('report').textContent")
+    assert "optionsmin area m2: 5, blend: nomodel" in facts
     assert "seconds12" in facts and "m </script><script>alert(2)</script>" in facts
     # the button turns light to dark and back
     ground = "getComputedStyle(document.body).backgroundColor"

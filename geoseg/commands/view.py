@@ -39,7 +39,7 @@ def page_from(files: Sequence[Path], options: dict[str, Any]) -> Page:
     """The page of maps, the first on top; raises InputError."""
     from geoseg.errors import InputError
     from geoseg.export.web import Page
-    from geoseg.sharing import licence_line
+    from geoseg.sharing import credit_line, licence_line
 
     bands = shown_bands(options["bands"], options["scene"])
     legends = options["legends"] or [None]
@@ -49,11 +49,11 @@ def page_from(files: Sequence[Path], options: dict[str, Any]) -> Page:
         legends = [*legends] * len(files)
     names = distinct_names(files)
     maps = [_read_map(*given) for given in zip(files, names, legends, strict=True)]
-    licences = [licence_line(one.report) for one in maps]
+    credits = [credit_line(one.report) or licence_line(one.report) for one in maps]
     return Page(
         maps=maps,
         title=options["title"] or _title(names),
-        note=options["note"] or " · ".join(dict.fromkeys(filter(None, licences))),
+        note=options["note"] or " · ".join(dict.fromkeys(filter(None, credits))),
         scene=options["scene"],
         bands=bands,
     )

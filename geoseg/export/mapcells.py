@@ -40,6 +40,12 @@ class MapCells:
             else np.zeros(len(frame), "uint8")
         )
 
+        self._things = (
+            frame["isthing"].eq(True).to_numpy(bool)
+            if "isthing" in frame
+            else np.zeros(len(frame), bool)
+        )
+
     @cached_property
     def _tree(self) -> shapely.STRtree:
         return shapely.STRtree(self._shapes)
@@ -49,18 +55,36 @@ class MapCells:
         return np.sort(self._tree.query(box))
 
     def classes(self, level: int, row: int, col: int) -> bytes | None:
-        """category_id of the polygons at pixel centres, 255 elsewhere; None where none is."""
+        """category_id of the polygons at pixel centres, 255 elsewhere and between objects that
+        touch; None where none is.
+        """
         size, step = TILE * 2**level, 2**level
         found = self._within(row, col, size)
         if not len(found):
             return None
-        pairs = ((self._shapes[n], int(self._ids[n])) for n in found)
+        pairs = ((self._shapes[n], number + 1) for number, n in enumerate(found))
         origin = Affine(step, 0, col * size, 0, step, row * size)
-        shape = (TILE, TILE)
-        ids = rasterio.features.rasterize(
-            pairs, shape, fill=_NOWHERE, transform=origin, dtype="uint8"
-        )
+        rows = rasterio.features.rasterize(pairs, (TILE, TILE), transform=origin, dtype="int32")
+        ids = np.r_[np.uint8(_NOWHERE), self._ids[found]][rows]
+        ids[self._parted(rows, found, step)] = _NOWHERE
         return None if (ids == _NOWHERE).all() else zlib.compress(ids.tobytes(), 6)
+
+    def _parted(
+        self, rows: NDArray[np.int32], found: NDArray[np.intp], step: int
+    ) -> NDArray[np.bool_]:
+        """Pixels at whose right or lower side another object of the same class begins.
+
+        Objects of fewer than 64 pixels would be nothing but border. ``rows`` count from 1 in
+        ``found``; 0 is nowhere.
+        """
+        large = self._things[found] & (shapely.area(self._shapes[found]) > 64 * step**2)
+        can = np.r_[False, large][rows]
+        kind = np.r_[np.uint8(_NOWHERE), self._ids[found]][rows]
+        parted = np.zeros(rows.shape, bool)
+        for here, there in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):
+            other = (rows[here] != rows[there]) & (kind[here] == kind[there])
+            parted[here] |= other & can[here] & can[there]
+        return parted
 
     def cell(self, row: int, col: int) -> bytes | None:
         """Polygons cut a little beyond the cell; None where there is none."""

@@ -142,8 +142,14 @@ function swipeTo(share) {
   right.hidden = view.swipe > 0.85;
 }
 
+// columns have any names, such as constructor: nothing is inherited here
+const own = (object, name) => (Object.hasOwn(object, name) ? object[name] : undefined);
 const digits = { area_m2: 1, perimeter_m: 1, score: 3 };
-const units = { area_m2: " m²", perimeter_m: " m" };
+
+function told(value, places = 3) {
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  return typeof value === "number" ? number(value, places) : String(value);
+}
 
 async function outline(found) {
   view.selected = found;
@@ -169,10 +175,8 @@ function tell(found) {
     const terms = make("dl", undefined, list);
     for (const [column, values] of Object.entries(map.table)) {
       if (column === "box" || values[row] === null) continue;
-      make("dt", map.words[column] || column, terms);
-      const value = values[row];
-      const text = typeof value === "number" ? number(value, digits[column] ?? 3) : String(value);
-      make("bdi", text + (units[column] || ""), make("dd", undefined, terms));
+      make("dt", own(map.words, column) ?? column, terms);
+      make("bdi", told(values[row], own(digits, column)), make("dd", undefined, terms));
     }
   }
 }
@@ -220,7 +224,8 @@ function buildLargest() {
     button.type = "button";
     const words = make("span", undefined, button);
     words.className = "words";
-    make("bdi", map.names.get(map.idOf(row)), words);
+    const object = own(map.table, "instance_id")?.[row];
+    make("bdi", map.names.get(map.idOf(row)) + (object > 0 ? ` ${object}` : ""), words);
     if (several) make("bdi", map.name, words).className = "from";
     const size = sizesOf(map)[row];
     make("span", map.areas ? ground(size) : `${number(size || 0)} px`, button).className = "amount";
@@ -263,7 +268,6 @@ function chart(map, title, values, marks, say) {
 
 function chartsOf(map) {
   const sizes = sizesOf(map);
-  const unit = map.areas ? " m²" : " px";
   const known = sizes.filter((value) => value > 0);
   if (known.length) {
     const decade = (value) => Math.log10(value);
@@ -276,7 +280,10 @@ function chartsOf(map) {
     const first = Math.floor(2 * decade(low));
     const last = Math.max(Math.floor(2 * decade(high)) + 1, first + 1);
     const marks = Array.from({ length: last - first + 1 }, (_, i) => 10 ** ((first + i) / 2));
-    const say = (value) => `${Number(value.toPrecision(2)).toLocaleString("en")}${unit}`;
+    const say = (value) => {
+      const round = Number(value.toPrecision(2));
+      return map.areas ? ground(round) : `${number(round, 0)} px`;
+    };
     chart(map, "Polygons by size", known, marks, say);
   }
   const tenths = Array.from({ length: 11 }, (_, i) => i / 10);
@@ -294,13 +301,25 @@ function buildCharts() {
   if (by("charts").children.length < 2) by("charts").remove();
 }
 
+// Options and the like are JSON: their names and values in words.
+function plain(text) {
+  if (!/^[{[]/.test(text)) return text;
+  try {
+    const found = Object.entries(JSON.parse(text)).filter(([, value]) => value !== null);
+    const words = (value) => (typeof value === "object" ? JSON.stringify(value) : told(value));
+    return found.map(([name, value]) => `${name.replaceAll("_", " ")}: ${words(value)}`).join(", ");
+  } catch {
+    return text;
+  }
+}
+
 function buildReport() {
   for (const map of maps) {
     if (several) make("bdi", map.name, make("h3", undefined, by("report")));
     const terms = make("dl", undefined, by("report"));
     for (const [name, value] of Object.entries(map.report)) {
-      make("dt", name, terms);
-      make("bdi", value, make("dd", undefined, terms));
+      make("dt", name.replaceAll("_", " "), terms);
+      make("bdi", plain(value), make("dd", undefined, terms));
     }
   }
 }
