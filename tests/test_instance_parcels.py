@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from geoseg.errors import ModelError
 from geoseg.legend import Category, Legend
-from geoseg.models.deep.flooding import drop_small, flood, peaks, to_levels
+from geoseg.models.deep.flooding import drop_small, flood, join_weak, peaks, to_levels
 from geoseg.models.deep.oneshot import OneShotSegmenter, mean_outputs
 from geoseg.models.deep.parcels import (
     ParcelRule,
@@ -170,6 +170,51 @@ def test_nothing_is_labelled_where_pixels_are_not_valid() -> None:
     assert found.max() == 2
     assert decode_parcels(outputs, np.zeros((20, 20), bool)).max() == 0
     assert decode_parcels(outputs, valid, ParcelRule(min_px=200)).max() == 0
+
+
+def plain_join(
+    labels: NDArray[np.int32], level: NDArray[np.uint8], least: float
+) -> NDArray[np.int32]:
+    """All borders looked at again after each that fell."""
+    labels = labels.copy()
+    while True:
+        borders: dict[tuple[int, int], list[int]] = {}
+        for row, col in np.ndindex(labels.shape):
+            for r, c in ((row + 1, col), (row, col + 1)):
+                if r < labels.shape[0] and c < labels.shape[1]:
+                    a, b = sorted((int(labels[row, col]), int(labels[r, c])))
+                    if 0 < a < b:
+                        high = max(int(level[row, col]), int(level[r, c]))
+                        borders.setdefault((a, b), []).append(high)
+        means = [(sum(v) / len(v), *pair) for pair, v in borders.items()]
+        if not means or min(means)[0] >= least:
+            return labels
+        _, a, b = min(means)
+        labels[labels == b] = a
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_weak_borders_fall_in_the_order_of_their_strength(data: st.DataObject) -> None:
+    shape = data.draw(SHAPES)
+    labels = data.draw(arrays(np.int32, shape, elements=st.integers(0, 7)))
+    level = data.draw(arrays(np.uint8, shape, elements=st.integers(0, 9)))
+    least = data.draw(st.floats(0, 9.5))
+    found = join_weak(labels, level, least)
+    np.testing.assert_array_equal(found, plain_join(labels, level, least))
+
+
+def test_parcels_with_a_weak_boundary_between_them_are_one() -> None:
+    outputs = np.ones((3, 20, 30), np.float32)
+    outputs[1] = 0
+    outputs[1:, :, 9:11] = np.array([0.3, 0.4])[:, None, None]
+    outputs[1:, :, 19:21] = np.array([0.8, 0.1])[:, None, None]
+    valid = np.ones((20, 30), bool)
+    assert decode_parcels(outputs, valid).max() == 3
+    assert decode_parcels(outputs, valid, ParcelRule(weak=0.25)).max() == 3
+    found = decode_parcels(outputs, valid, ParcelRule(weak=0.5))
+    assert found.max() == 2 and (found[:, :18] == 1).all() and (found[:, 22:] == 2).all()
+    assert decode_parcels(outputs, valid, ParcelRule(weak=0.9)).max() == 1
 
 
 def test_tanimoto_by_hand() -> None:

@@ -6,13 +6,14 @@ gives the same labels on any machine.
 
 from __future__ import annotations
 
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["LEVELS", "drop_small", "flood", "peaks", "to_levels"]
+__all__ = ["LEVELS", "drop_small", "flood", "join_weak", "peaks", "to_levels"]
 
 LEVELS = 255
 """Heights 0 to 1 are cut into levels 0 to 255."""
@@ -59,6 +60,69 @@ def drop_small(labels: NDArray[np.int32], min_px: int) -> NDArray[np.int32]:
     keep = sizes >= max(min_px, 1)
     keep[0] = False
     return np.where(keep, np.cumsum(keep), 0).astype(np.int32)[labels]
+
+
+def join_weak(
+    labels: NDArray[np.int32], level: NDArray[np.uint8], least: float
+) -> NDArray[np.int32]:
+    """Labels (row, col) with neighbours made one where the border between them is weak.
+
+    A border is where two labels above 0 touch, 4-connected; its strength is the mean over these
+    contacts of the higher ``level`` of the two pixels. The weakest border falls first, of equals
+    that of the lowest labels, the borders of what was joined are taken together, and so on
+    until none is below ``least`` levels (region merging over an adjacency graph, Haris et al.
+    1998, doi:10.1109/83.730380). What is joined has its lowest label.
+    """
+    sums = _borders(labels, level)
+    waiting = [(total / count, *pair) for pair, (total, count) in sums.items()]
+    waiting = [entry for entry in waiting if entry[0] < least]
+    heapify(waiting)
+    beside: dict[int, set[int]] = {}
+    for a, b in sums:
+        beside.setdefault(a, set()).add(b)
+        beside.setdefault(b, set()).add(a)
+    root = np.arange(int(labels.max(initial=0)) + 1, dtype=np.int32)
+    while waiting:
+        strength, a, b = heappop(waiting)
+        total, count = sums.get((a, b), (0, 0))
+        if not count or total / count != strength:
+            continue  # one of the two was joined before, or their border has grown
+        del sums[a, b]
+        root[b] = a
+        beside[a].discard(b)
+        for other in beside.pop(b) - {a}:
+            more = sums.pop((min(b, other), max(b, other)))
+            pair = min(a, other), max(a, other)
+            own = sums.get(pair, (0, 0))
+            sums[pair] = own[0] + more[0], own[1] + more[1]
+            beside[other] = beside[other] - {b} | {a}
+            beside[a].add(other)
+            mean = sums[pair][0] / sums[pair][1]
+            if mean < least:
+                heappush(waiting, (mean, *pair))
+    for label in range(len(root)):
+        root[label] = root[root[label]]  # what it was joined to has a lower label: done before
+    return root[labels]
+
+
+def _borders(
+    labels: NDArray[np.int32], level: NDArray[np.uint8]
+) -> dict[tuple[int, int], tuple[int, int]]:
+    """Sum of levels and number of contacts of each pair of neighbouring labels, lower first."""
+    pairs, levels = [], []
+    for one, two in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
+        a, b = labels[one], labels[two]
+        touch = (a != b) & (a > 0) & (b > 0)
+        pairs.append(np.sort(np.stack([a[touch], b[touch]], 1), axis=1))
+        levels.append(np.maximum(level[one], level[two])[touch])
+    each, at, counts = np.unique(
+        np.concatenate(pairs), axis=0, return_inverse=True, return_counts=True
+    )
+    totals = np.bincount(at.ravel(), np.concatenate(levels), minlength=len(each)).astype(np.int64)
+    return {
+        (int(a), int(b)): (int(total), int(count))
+        for (a, b), total, count in zip(each, totals, counts, strict=True)
+    }
 
 
 @njit(cache=True, nogil=True)

@@ -21,7 +21,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
-from geoseg.models.deep.flooding import drop_small, flood, peaks, to_levels
+from geoseg.models.deep.flooding import LEVELS, drop_small, flood, join_weak, peaks, to_levels
 
 __all__ = [
     "ParcelRule",
@@ -109,12 +109,15 @@ class ParcelRule:
     Attributes:
         extent: probability from which a pixel belongs to a parcel.
         dynamics: how far the height must fall between two crests for two parcels, 0 to 1.
+        weak: parcels that touch are made one where the mean boundary between them is below
+            this, 0 to 1; 0: none are.
         min_px: parcels of fewer pixels are dropped.
         symmetries: 1, 2, 4 or 8 flips and turns of a tile whose outputs are averaged before.
     """
 
     extent: float = 0.5
     dynamics: float = 0.15
+    weak: float = 0.0
     min_px: int = 16
     symmetries: int = 1
 
@@ -128,10 +131,14 @@ def decode_parcels(
 
     ``outputs`` (3, row, col), probabilities of extent and boundary, and distance, all 0 to 1.
     The height is the mean of distance and 1 - boundary; its crests are markers, and extent is
-    shared out among them by flooding. Nothing is labelled outside ``valid``.
+    shared out among them by flooding; then weak borders fall. Nothing is labelled outside
+    ``valid``.
     """
     extent, boundary, distance = outputs
     mask = (extent >= rule.extent) & valid
     level = to_levels((distance + (1 - boundary)) / 2)
     markers = peaks(level, mask, max(round(rule.dynamics * 255), 1))
-    return drop_small(flood(level, markers, mask), rule.min_px)
+    found = flood(level, markers, mask)
+    if rule.weak > 0:
+        found = join_weak(found, to_levels(boundary), rule.weak * LEVELS)
+    return drop_small(found, rule.min_px)
