@@ -97,6 +97,8 @@ def test_every_verb_has_help_with_an_example() -> None:
         lines = [line.strip() for line in done.output.splitlines()]
         assert any(line.startswith(f"{name} ") or line == name for line in lines), name
         assert "\\b" not in done.output, name
+        for one in command.params:
+            assert isinstance(one, click.Argument) or getattr(one, "help", ""), (name, one.name)
         given = {option for p in command.params for option in p.opts}
         examples = [line for line in lines if line.startswith(f"{name} ")]
         for line in examples:  # an example uses options that are there

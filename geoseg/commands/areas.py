@@ -23,7 +23,13 @@ TINY = 1e-3
 @click.argument("map_path", metavar="MAP")
 @click.argument("points", metavar="POINTS")
 @click.option("--reference", default="reference", show_default=True, help="Column of the labels.")
-@click.option("--confidence", type=click.FloatRange(0.5, 0.9999), default=0.95, show_default=True)
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0.5, 0.9999),
+    default=0.95,
+    show_default=True,
+    help="Level of the intervals.",
+)
 @click.option("--legend", metavar="NAME|FILE", help="By default the one that the map carries.")
 @click.option("-o", "--output", metavar="FILE", help="Write the table as .csv or .json.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
@@ -66,7 +72,10 @@ def read_points(path: str, column: str) -> tuple[list[str], list[str], int]:
 
     refuse_remote(path)
     try:
-        frame = pyogrio.read_dataframe(path, read_geometry=False)
+        # a GeoPackage keeps its style in a table without geometry
+        layers = [name for name, kind in pyogrio.list_layers(path) if kind is not None]
+        layer = layers[0] if layers else None
+        frame = pyogrio.read_dataframe(path, layer=layer, read_geometry=False)
     except DataSourceError as error:
         raise InputError(f"{path}: can't be read: {error}") from error
     for name in ("stratum", column):

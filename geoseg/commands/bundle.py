@@ -66,16 +66,28 @@ def info(path: Path, as_json: bool) -> None:
 )
 @click.option("--name", help="What the model is called; the output's name by default.")
 @click.option("--gsd", help="Metres it was trained on, such as 0.1 or 0.05,0.2.")
-@click.option("--values", type=click.Choice(["dn", "reflectance"]), default="dn")
+@click.option(
+    "--values",
+    type=click.Choice(["dn", "reflectance"]),
+    default="dn",
+    show_default=True,
+    help="What the scaling is of: stored numbers, or reflectance.",
+)
 @click.option("--scale", type=float, default=1.0, help="Digital numbers are multiplied by it.")
 @click.option("--mean", default="0", help="Then this is taken off: one number, or one per band.")
 @click.option("--std", default="1", help="Then it is divided by this: one number, or one per band.")
-@click.option("--tile-size", type=int, default=512)
+@click.option(
+    "--tile-size",
+    type=int,
+    default=512,
+    show_default=True,
+    help="Pixels that the network sees at once, halo included.",
+)
 @click.option("--halo", type=int, help="The architecture's usual one by default.")
 @click.option("--licence", default="", help="Of the weights, as an SPDX name.")
 @click.option("--training-data", default="", help="What it was trained on.")
 @click.option("--accuracy", default="", help="What was measured, and on what.")
-@click.option("--overwrite", is_flag=True)
+@click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 def make(weights: Path, out: Path, **options: Any) -> None:
     r"""Make a bundle OUT (folder or .zip) from a state dict in WEIGHTS.
 
@@ -184,7 +196,7 @@ def _legend(text: str, things: str) -> Any:
 @command.command("export-onnx")
 @click.argument("model")
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--overwrite", is_flag=True)
+@click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 def export(model: str, out: Path, overwrite: bool) -> None:
     r"""Write MODEL (a name or bundle) as ONNX, also for the Deepness plugin of QGIS.
 

@@ -13,7 +13,7 @@ __all__ = ["command", "write_layers"]
 @click.argument("source", metavar="MAP")
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Where the files go.")
 @click.option("--layer", "wanted", multiple=True, help="Only these; all by default.")
-@click.option("--overwrite", is_flag=True)
+@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 def command(source: str, output: str, wanted: tuple[str, ...], overwrite: bool) -> None:
     r"""Write the layers of MAP (.zarr), one Cloud Optimized GeoTIFF each.
 

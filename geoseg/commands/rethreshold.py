@@ -23,9 +23,17 @@ Labels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 @click.command()
 @click.argument("source", metavar="MAP")
-@click.option("-t", "--threshold", "thresholds", multiple=True, metavar="CLASS=P", required=True)
+@click.option(
+    "-t",
+    "--threshold",
+    "thresholds",
+    multiple=True,
+    metavar="CLASS=P",
+    required=True,
+    help="Least probability of a class, 0 to 1; again for others.",
+)
 @click.option("-o", "--output", required=True, metavar="FILE", help="A .zarr or .tif to write.")
-@click.option("--overwrite", is_flag=True)
+@click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 def command(source: str, thresholds: tuple[str, ...], output: str, overwrite: bool) -> None:
     r"""Label MAP (.zarr) again with least probabilities per class; nothing is predicted.
 

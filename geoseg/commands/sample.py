@@ -32,8 +32,20 @@ if TYPE_CHECKING:
     show_default=True,
     help="User's accuracy that is expected of every class.",
 )
-@click.option("--smallest", type=click.IntRange(2), default=50, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--smallest",
+    type=click.IntRange(2),
+    default=50,
+    show_default=True,
+    help="Points in a category, at least.",
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Of the random choice: the same gives the same points.",
+)
 @click.option("--legend", metavar="NAME|FILE", help="By default the one that the map carries.")
 @click.option("--scene", metavar="FILE", help="Shown below the points in the QGIS project.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
@@ -91,6 +103,7 @@ def write_points(
     import geopandas as gpd
     import shapely
 
+    from geoseg.commands.view import shown_bands
     from geoseg.export.labelling import EditLayer, reference_qml, write_labelling_project
     from geoseg.export.vector import VectorOptions, write_vector
 
@@ -108,7 +121,7 @@ def write_points(
         crs=None if opened.geobox.crs is None else opened.geobox.crs.to_wkt(),
     )
     qml = reference_qml(opened.legend)
-    fresh = not output.exists()
+    fresh, scene = not output.exists(), options.get("scene")
     write_vector(
         frame,
         output,
@@ -121,7 +134,8 @@ def write_points(
         write_labelling_project(
             [layer],
             output.with_suffix(".qgz"),
-            scene=options.get("scene"),
+            scene=scene,
+            bands=(1, 2, 3) if scene is None else shown_bands(None, Path(scene)),
             title=f"Reference points of {Path(opened.name).stem}",
             overwrite=options["overwrite"],
         )

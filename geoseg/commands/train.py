@@ -44,7 +44,13 @@ PAGES = (".html",)
 @click.option("--legend", metavar="NAME|FILE", help="Names of a raster's numbers, and colours.")
 @click.option("--extent", metavar="FILE", help="Inside these polygons everything is labelled.")
 @click.option("--exhaustive", is_flag=True, help="Everything on the scenes is labelled.")
-@click.option("--background", default="background", show_default=True, metavar="CLASS")
+@click.option(
+    "--background",
+    default="background",
+    show_default=True,
+    metavar="CLASS",
+    help="Class of what has no label where everything is labelled.",
+)
 @click.option("-b", "--bands", metavar="LIST", help="Bands by name or number; all by default.")
 @click.option("--gsd", type=float, metavar="M", help="Train at this GSD.")
 @click.option(
@@ -54,18 +60,54 @@ PAGES = (".html",)
 )
 @click.option("--encoder", default="", help="By default a small one (EfficientNet-Lite0).")
 @click.option("--start", metavar="FILE", help="Weights of the encoder, or a bundle to go on from.")
-@click.option("--steps", type=click.IntRange(1), default=1000, show_default=True)
+@click.option(
+    "--steps",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    help="How often the weights are changed.",
+)
 @click.option("--batch", type=click.IntRange(1), help="Windows a step: 8, on a GPU 32.")
-@click.option("--size-px", type=click.IntRange(32), default=256, show_default=True)
+@click.option(
+    "--size-px",
+    type=click.IntRange(32),
+    default=256,
+    show_default=True,
+    help="Side of a window that is learnt from.",
+)
 @click.option("--lr", type=float, default=1e-3, show_default=True, help="Largest learning rate.")
 @click.option("--focal", type=float, default=0.0, help="Gamma of the focal loss.")
-@click.option("--folds", type=click.IntRange(2), default=5, show_default=True)
+@click.option(
+    "--folds",
+    type=click.IntRange(2),
+    default=5,
+    show_default=True,
+    help="Parts the places are split into; one validates.",
+)
 @click.option("--fold", type=click.IntRange(1), help="Which one validates; else the fittest.")
 @click.option("--square-px", type=click.IntRange(8), help="Side of the places that are split.")
 @click.option("--buffer-px", type=click.IntRange(0), help="Left out around validation places.")
-@click.option("--evaluate-every", type=click.IntRange(0), default=200, show_default=True)
-@click.option("--checkpoint-every", type=click.IntRange(1), default=50, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--evaluate-every",
+    type=click.IntRange(0),
+    default=200,
+    show_default=True,
+    help="Steps between looks at the validation places; 0: at the end only.",
+)
+@click.option(
+    "--checkpoint-every",
+    type=click.IntRange(1),
+    default=50,
+    show_default=True,
+    help="Steps that a killed training loses at most.",
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Of the random choices: the same gives the same weights.",
+)
 @click.option("--threads", type=click.IntRange(1), help="Of the processor; all by default.")
 @click.option("--report", metavar="FILE", help="By default BUNDLE's name with .html.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
