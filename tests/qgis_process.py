@@ -49,6 +49,16 @@ def widgets(algorithm):
     return {name: type(wrapper).__name__ for name, wrapper in made.items()}
 
 
+def models():
+    """What the dialog offers as a model, chooses at first, and takes beside."""
+    algorithm = registry.createAlgorithmById("geoseg:map")
+    wrapper = AlgorithmDialog(algorithm).mainWidget().wrappers["MODEL"]
+    offered = [wrapper.box.itemText(n) for n in range(wrapper.box.count())]
+    first = wrapper.parameterValue()
+    wrapper.setValue("own.zip")
+    return [offered, first, wrapper.parameterValue()]
+
+
 def cancel_at(feedback, line):
     """Cancel once the log has a line."""
     end = time.time() + 120
@@ -104,7 +114,7 @@ def write_model(path):
 
 
 hidden = QgsProcessingParameterDefinition.FlagAdvanced
-answer = {"algorithms": [], "runs": []}
+answer = {"algorithms": [], "runs": [], "models": models()}
 for algorithm in registry.providerById("geoseg").algorithms():
     answer["algorithms"].append(
         {

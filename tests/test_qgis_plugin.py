@@ -29,6 +29,7 @@ from test_qgis import SYSTEM_PYTHON, _qgis, qgis_environment  # noqa: F401
 import geoseg as geoseg_package
 from geoseg import __version__ as geoseg_version
 from geoseg.cli import geoseg
+from geoseg.models.catalogue import BUNDLED
 
 
 def installed(folder: Path) -> Path:
@@ -110,6 +111,9 @@ def test_algorithms_run_report_and_can_be_cancelled(tmp_path: Path) -> None:
         "geoseg:map", "geoseg:classic", "geoseg:polygonize", "geoseg:evaluate", "geoseg:page",
     }  # fmt: skip
     assert all(a["can_run"] and a["help"] for a in answer["algorithms"])
+    widgets = {a["id"]: a["widgets"] for a in answer["algorithms"]}
+    assert widgets["geoseg:map"]["MODEL"] == "ModelWrapper"
+    assert answer["models"] == [["terrain", "weeds", "fields"], "terrain", "own.zip"]
     first, smooth, points, both, second, page, wrong, stopped = answer["runs"]
     assert first["error"] == "" and first["renderer"] == "categorizedSymbol", first
     assert first["rows"] > 1
@@ -295,6 +299,11 @@ def test_algorithms_offer_what_the_command_line_does(algorithm: str) -> None:
         assert {text for name, text in left.items() if name not in offered} <= OF_THE_COMMAND_LINE
     # the first look is short: what is seldom needed is behind "advanced"
     assert sum(not one.get("advanced") for one in parameters) <= 12
+
+
+def test_the_models_to_choose_from_are_those_that_come_along() -> None:
+    (one,) = [p for p in described()["map"] if p["name"] == "MODEL"]
+    assert set(one["models"]) == set(BUNDLED) and one["default"] in BUNDLED
 
 
 REQUIRED = ("name", "description", "version", "qgisMinimumVersion", "author", "email", "about",

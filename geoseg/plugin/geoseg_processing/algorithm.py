@@ -256,4 +256,8 @@ def make_parameter(one):
         return QgsProcessingParameterFileDestination(
             name, title, one["filter"], default, optional, one.get("on", True)
         )
-    return QgsProcessingParameterString(name, title, default, False, optional)
+    text = QgsProcessingParameterString(name, title, default, False, optional)
+    if kind == "model":  # named, not imported: without a window there are no widgets
+        wrapper = {"class": "geoseg_processing.widgets.ModelWrapper", "models": one["models"]}
+        text.setMetadata({"widget_wrapper": wrapper})
+    return text
