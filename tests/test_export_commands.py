@@ -69,6 +69,7 @@ def test_project_and_view_of_files_that_are_there(tmp_path: Path) -> None:
     with zipfile.ZipFile(project) as archive:
         text = archive.read("map.qgs").decode()
     assert text.index("./map.gpkg|layername=map") < text.index("./map.tif")
+    assert re.findall("<layername>(.*?)</", text) == ["Polygons", "Classes"]
     assert str(tmp_path) not in text
     done = call("view", tmp_path / "map.gpkg", "-o", page)
     assert done.exit_code == 0, done.output

@@ -20,6 +20,7 @@ import rasterio
 import shapely
 from affine import Affine
 from click.testing import CliRunner, Result
+from rasterio.io import MemoryFile
 from test_export_raster import grid
 from test_export_stac import check_extensions
 
@@ -29,6 +30,7 @@ from geoseg.export.facts import read_facts
 from geoseg.export.layout import print_layout
 from geoseg.export.mapcells import MapCells
 from geoseg.export.pagegrid import Grid
+from geoseg.export.scenetiles import SceneTiles
 from geoseg.export.vector import write_vector
 from geoseg.scene.opening import SceneOptions, open_scene, open_scenes
 from geoseg.scenefiles import colour_sources, files_of, one_file, taken_of
@@ -275,3 +277,13 @@ def test_objects_that_touch_are_told_apart_from_afar() -> None:
     assert row(frame)[298:303] == [2, 2, 2, 2, 2]  # cover, and things of few pixels, stay whole
     assert row(frame.assign(isthing=False))[98:102] == [1, 1, 1, 1]
     assert MapCells(frame, where).classes(0, 1, 1) is None
+
+
+def test_dark_scenes_are_lifted_on_the_page(tmp_path: Path) -> None:
+    ramp = np.broadcast_to(np.arange(500, dtype="uint16"), (3, 300, 500))
+    scene = write(tmp_path / "ramp.tif", np.ascontiguousarray(ramp))
+    grid_of_scene = Grid(Affine.identity(), (300, 500), None)
+    with MemoryFile(SceneTiles(scene, grid_of_scene, (1, 2, 3)).tile(0, 0, 0)) as memory:
+        with memory.open() as file:
+            seen = file.read(1)[150].astype(int)
+    assert abs(seen[250] - 157) < 6 and seen[5] < 6 and seen[495] > 249

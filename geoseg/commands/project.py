@@ -9,6 +9,10 @@ import click
 from geoseg.commands.view import BANDS_HELP, shown_bands
 from geoseg.errors import InputError
 
+_NAMES = {"polygons": "Polygons", "category": "Classes", "score": "Confidence"}
+_ORDER = (*_NAMES, "scene")
+"""From the top of the map to its ground."""
+
 
 @click.command(name="project")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -43,13 +47,14 @@ def command(
     from geoseg.sharing import credit_line
 
     check_output(output, overwrite, kinds=("project",))
-    order = ("polygons", "category", "score", "scene")
+    roles = [role_of(path) for path in files]
     layers = []
-    for path in files:
-        role = role_of(path)
+    for path, role in zip(files, roles, strict=True):
         shown = shown_bands(bands, path if role == "scene" else None)
-        layers.append(ProjectLayer(path=path, role=role, name=path.stem, bands=shown))
-    layers.sort(key=lambda layer: order.index(layer.role))
+        # one of a kind is called by it, as in the project that 'geoseg map' writes
+        name = _NAMES.get(role, "") if roles.count(role) == 1 else ""
+        layers.append(ProjectLayer(path=path, role=role, name=name or path.stem, bands=shown))
+    layers.sort(key=lambda layer: _ORDER.index(layer.role))
     maps = [layer.path for layer in layers if layer.role in {"polygons", "category"}]
     if not maps:
         raise InputError(f"{files[0]}: there is no map among the files: give one geoseg wrote")

@@ -175,7 +175,10 @@ def _map_layer(
         node.append(qgis.alias_list(aliases_of(layer)))
         ET.SubElement(node, "layerGeometryType").text = "0" if points else "2"
     else:
-        ET.SubElement(node, "pipe").append(_raster_renderer(layer, project))
+        pipe = ET.SubElement(node, "pipe")
+        pipe.append(_raster_renderer(layer, project))
+        if layer.role == "scene":  # few bright places leave the rest of it dark
+            ET.SubElement(pipe, "brightnesscontrast", brightness="0", contrast="0", gamma="1.4")
     return node
 
 

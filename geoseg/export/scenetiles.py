@@ -17,6 +17,8 @@ __all__ = ["SceneTiles"]
 
 _QUALITY = 70
 _COARSE_PX = 4096
+_LIFTED = np.rint(255 * (np.arange(256) / 255) ** 0.7).astype(np.uint8)
+"""Bright clouds or roofs leave the rest of a stretched scene dark: that is lifted a little."""
 
 
 class SceneTiles:
@@ -58,7 +60,8 @@ class SceneTiles:
             pixels = file.read(self._bands, window=window, out_shape=shape, resampling=how)
         low, high_value = self._stretch
         scaled = (pixels.astype(np.float32) - low) / (high_value - low)
-        image: NDArray[np.uint8] = (255 * np.clip(np.nan_to_num(scaled), 0, 1)).astype(np.uint8)
+        stretched = (255 * np.clip(np.nan_to_num(scaled), 0, 1)).astype(np.uint8)
+        image: NDArray[np.uint8] = _LIFTED[stretched]
         return image
 
     @property
