@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,15 @@ if TYPE_CHECKING:
     from geoseg.export.vrt import BandSource
     from geoseg.scene.reader import Scene
 
-__all__ = ["colour_bands", "colour_sources", "file_bands", "files_of", "one_file", "taken_of"]
+__all__ = [
+    "colour_bands",
+    "colour_sources",
+    "file_bands",
+    "files_of",
+    "is_product",
+    "one_file",
+    "taken_of",
+]
 
 _COLOURS = (("red", "green", "blue"), ("b04", "b03", "b02"), ("b4", "b3", "b2"))
 _MOMENTS = (
@@ -40,12 +49,26 @@ def file_bands(path: Path) -> tuple[int, int, int]:
     return colour_bands(open_scene(path, allow_vrt=path.suffix.lower() == ".vrt"))
 
 
-def colour_sources(scene: Scene) -> list[list[BandSource]] | None:
+def is_product(path: Path) -> bool:
+    """Whether a scene is a folder of files, or an item that names them."""
+    if path.suffix.lower() != ".json":
+        return path.is_dir()
+    try:
+        return "stac_version" in json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def colour_sources(
+    scene: Scene, bands: tuple[int, int, int] | None = None
+) -> list[list[BandSource]] | None:
     """For red, green and blue the files that hold it, those on top first.
 
-    None where a colour is in no file of this machine: arrays, and scenes read from afar.
+    ``bands`` number from 1 what is shown so. None where a colour is in no file of this machine:
+    arrays, and scenes read from afar.
     """
-    found = [_sources(scene.reader, number - 1) for number in colour_bands(scene)]
+    numbers = bands or colour_bands(scene)
+    found = [_sources(scene.reader, min(n, len(scene.bands)) - 1) for n in numbers]
     return found if all(found) else None
 
 
@@ -76,7 +99,7 @@ def _sources(reader: Any, band: int) -> list[BandSource]:
         path = Path(reader.source.path)
         if reader.source.remote or not path.is_file():
             return []
-        return [BandSource(path, reader.layout.image[band])]
+        return [BandSource(path, reader.layout.image[band], reader.layout.nodata[band])]
     if isinstance(reader, Stack):
         for inner, count in zip(reader.readers, reader.counts, strict=True):
             if band < count:

@@ -22,12 +22,21 @@ if TYPE_CHECKING:
     from geoseg.outputs import PolygonOptions
     from geoseg.scene.reader import Scene
 
-__all__ = ["ORDER", "beside", "companions", "credit_line", "licence_line", "share"]
+__all__ = [
+    "ORDER",
+    "SCENE_BESIDE",
+    "beside",
+    "companions",
+    "credit_line",
+    "licence_line",
+    "scene_file",
+    "share",
+]
 
 ORDER = {"project": 1, "page": 1, "item": 2}
 """Kinds of output that are made of others, and when they are written."""
 
-_CONFIDENCE, _SCENE = "_confidence.tif", "_scene.vrt"
+_CONFIDENCE, SCENE_BESIDE = "_confidence.tif", "_scene.vrt"
 _SHOWN = (".gpkg", ".fgb")
 """Polygons that a project shows, the best first: in the scene's CRS, with whole names of columns,
 read by every QGIS. Tiles hold them in pieces, and few builds of QGIS read Parquet.
@@ -92,7 +101,7 @@ def beside(outputs: Sequence[str], scene: Scene) -> list[str]:
         tails = {"project": [_CONFIDENCE], "item": [MODEL_ITEM]}.get(kind, [])
         sources = colour_sources(scene) if kind == "project" else None
         if sources and one_file(sources) is None:
-            tails = [*tails, _SCENE]
+            tails = [*tails, SCENE_BESIDE]
         found += [str(Path(path).with_name(Path(path).stem + tail)) for tail in tails]
     return found
 
@@ -125,7 +134,7 @@ def _project(
     for name, layer in rasters.items():
         if layer not in (None, PROBS):  # of probabilities there are many bands
             layers.append(ProjectLayer(path=Path(name), role="score", name=str(layer).capitalize()))
-    shown = _scene_file(scene, Path(path).with_name(Path(path).stem + _SCENE))
+    shown = scene_file(scene, Path(path).with_name(Path(path).stem + SCENE_BESIDE))
     if shown is not None:
         source, bands = shown
         layers.append(ProjectLayer(path=source, role="scene", name=scene.name, bands=bands))
@@ -140,15 +149,18 @@ def _project(
     write_project(project, path, overwrite=True)
 
 
-def _scene_file(scene: Scene, beside: Path) -> tuple[Path, tuple[int, int, int]] | None:
+def scene_file(
+    scene: Scene, beside: Path, bands: tuple[int, int, int] | None = None
+) -> tuple[Path, tuple[int, int, int]] | None:
     """The scene as one file with its red, green and blue; a virtual one where there are several.
 
-    None where the scene lies in no files of this machine.
+    ``bands`` are shown so, by default those of these names. None where the scene lies in no
+    files of this machine.
     """
     from geoseg.export.target import written_beside
     from geoseg.export.vrt import write_vrt
 
-    sources = colour_sources(scene)
+    sources = colour_sources(scene, bands)
     if sources is None:
         return None
     single = one_file(sources)
@@ -191,7 +203,7 @@ def _page(
         report=facts | _told(report),
     )
     with tempfile.TemporaryDirectory() as folder:  # for the scene of several files
-        source = _scene_file(scene, Path(folder) / "scene.vrt")
+        source = scene_file(scene, Path(folder) / "scene.vrt")
         page = Page(
             maps=[shown],
             title=f"{scene.name}: {facts.get('model', '')}",

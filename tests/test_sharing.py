@@ -23,6 +23,7 @@ from click.testing import CliRunner, Result
 from rasterio.io import MemoryFile
 from test_export_raster import grid
 from test_export_stac import check_extensions
+from test_scene_sources import make_safe
 
 from geoseg.cli import geoseg
 from geoseg.export.columns import aliases_in
@@ -287,3 +288,26 @@ def test_dark_scenes_are_lifted_on_the_page(tmp_path: Path) -> None:
         with memory.open() as file:
             seen = file.read(1)[150].astype(int)
     assert abs(seen[250] - 157) < 6 and seen[5] < 6 and seen[495] > 249
+
+
+def test_a_product_folder_is_shown_below_maps_that_are_there(tmp_path: Path) -> None:
+    safe, _ = make_safe(tmp_path, "L1C")
+    out = tmp_path / "out"
+    out.mkdir()
+    done = call("map", safe, "-m", "otsu:B04", "-q", "-o", out / "m.gpkg")
+    assert done.exit_code == 0, done.output
+    done = call("project", out / "m.gpkg", safe, "-o", out / "m.qgz")
+    assert done.exit_code == 0, done.output
+    assert layers_in(out / "m.qgz")[safe.stem] == "./m_scene.vrt"
+    with rasterio.open(out / "m_scene.vrt") as shown:
+        assert shown.nodatavals == (0, 0, 0)  # products don't state it
+        red = next(safe.glob("GRANULE/*/IMG_DATA/**/*_B04*.jp2"))
+        with rasterio.open(red) as file:
+            np.testing.assert_array_equal(shown.read(1), file.read(1))
+    for bands in ((), ("--bands", "8,4,3")):
+        page = ("-o", out / "m.html", "--overwrite")
+        done = call("view", out / "m.gpkg", "--scene", safe, *page, *bands)
+        assert done.exit_code == 0, done.output
+        assert 'id="s-0-0-0"' in (out / "m.html").read_text()
+    again = call("project", out / "m.gpkg", safe, "-o", out / "m.qgz")
+    assert again.exit_code == 2 and "--overwrite" in again.output

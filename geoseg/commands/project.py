@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from geoseg.commands.view import BANDS_HELP, shown_bands
+from geoseg.commands.view import BANDS_HELP, product_file, shown_bands
 from geoseg.errors import InputError
 
 _NAMES = {"polygons": "Polygons", "category": "Classes", "score": "Confidence"}
@@ -34,7 +34,8 @@ def command(
     r"""Write a QGIS project with scene, map, confidence and polygons, styled and grouped.
 
     FILES are what geoseg wrote and the scene: a raster with a legend is the map, one of
-    scores is the confidence, any other is the scene. Paths in the project are relative.
+    scores is the confidence, any other is the scene; so is a product folder (SAFE) or a STAC
+    item. Paths in the project are relative.
 
     \b
     geoseg project map.gpkg map.tif scene.tif --bands 4,3,2 -o map.qgz
@@ -42,18 +43,24 @@ def command(
     from geoseg.export.facts import legend_of, read_facts
     from geoseg.export.project import Project, write_project
     from geoseg.export.projectlayer import ProjectLayer, hectares_of, role_of
-    from geoseg.export.target import check_output
+    from geoseg.export.target import check_companion, check_output
     from geoseg.legend import Legend
-    from geoseg.sharing import credit_line
+    from geoseg.scenefiles import is_product
+    from geoseg.sharing import SCENE_BESIDE, credit_line
 
     check_output(output, overwrite, kinds=("project",))
-    roles = [role_of(path) for path in files]
+    roles = ["scene" if is_product(path) else role_of(path) for path in files]
     layers = []
     for path, role in zip(files, roles, strict=True):
         shown = shown_bands(bands, path if role == "scene" else None)
         # one of a kind is called by it, as in the project that 'geoseg map' writes
-        name = _NAMES.get(role, "") if roles.count(role) == 1 else ""
-        layers.append(ProjectLayer(path=path, role=role, name=name or path.stem, bands=shown))
+        name = (_NAMES.get(role, "") if roles.count(role) == 1 else "") or path.stem
+        source = path
+        if is_product(path):
+            beside = output.with_name(output.stem + SCENE_BESIDE)
+            check_companion(beside, overwrite)
+            source, shown = product_file(path, beside, shown)
+        layers.append(ProjectLayer(path=source, role=role, name=name, bands=shown))
     layers.sort(key=lambda layer: _ORDER.index(layer.role))
     maps = [layer.path for layer in layers if layer.role in {"polygons", "category"}]
     if not maps:

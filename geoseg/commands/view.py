@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,15 @@ import click
 if TYPE_CHECKING:
     from geoseg.export.web import Page, PageMap
 
-__all__ = ["BANDS_HELP", "command", "distinct_names", "page_from", "page_options", "shown_bands"]
+__all__ = [
+    "BANDS_HELP",
+    "command",
+    "distinct_names",
+    "page_from",
+    "page_options",
+    "product_file",
+    "shown_bands",
+]
 
 
 BANDS_HELP = "Shown as red, green, blue: 3,2,1. By default those of these names, or the first."
@@ -39,9 +48,13 @@ def page_from(files: Sequence[Path], options: dict[str, Any]) -> Page:
     """The page of maps, the first on top; raises InputError."""
     from geoseg.errors import InputError
     from geoseg.export.web import Page
+    from geoseg.scenefiles import is_product
     from geoseg.sharing import credit_line, licence_line
 
-    bands = shown_bands(options["bands"], options["scene"])
+    scene, bands = options["scene"], shown_bands(options["bands"], options["scene"])
+    if scene is not None and is_product(scene):
+        folder = click.get_current_context().with_resource(tempfile.TemporaryDirectory())
+        scene, bands = product_file(scene, Path(folder) / "scene.vrt", bands)
     legends = options["legends"] or [None]
     if len(legends) not in (1, len(files)):
         raise InputError(f"--legend is given {len(legends)} times for {len(files)} maps")
@@ -54,7 +67,7 @@ def page_from(files: Sequence[Path], options: dict[str, Any]) -> Page:
         maps=maps,
         title=options["title"] or _title(names),
         note=options["note"] or " · ".join(dict.fromkeys(filter(None, credits))),
-        scene=options["scene"],
+        scene=scene,
         bands=bands,
     )
 
@@ -146,6 +159,20 @@ def shown_bands(text: str | None, scene: Path | None) -> tuple[int, int, int]:
         raise InputError(f"--bands {text!r}: give three numbers from 1: 3,2,1")
     red, green, blue = map(int, parts)
     return red, green, blue
+
+
+def product_file(
+    scene: Path, beside: Path, bands: tuple[int, int, int]
+) -> tuple[Path, tuple[int, int, int]]:
+    """A product folder or STAC item as one file and its bands; raises InputError."""
+    from geoseg.errors import InputError
+    from geoseg.scene.opening import open_scene
+    from geoseg.sharing import scene_file
+
+    found = scene_file(open_scene(scene), beside, bands)
+    if found is None:
+        raise InputError(f"{scene}: its bands can't be laid over each other: give one image")
+    return found
 
 
 @click.command(name="view")

@@ -28,10 +28,11 @@ _COLOURS = ("Red", "Green", "Blue")
 
 @dataclass(frozen=True)
 class BandSource:
-    """A band of a file, counted from 1."""
+    """A band of a file, counted from 1; ``nodata`` where it isn't the one that the file states."""
 
     path: Path
     band: int
+    nodata: float | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def write_vrt(colours: Sequence[Sequence[BandSource]], path: Path, folder: Path)
 
 def _look(source: BandSource) -> _Raster:
     with rasterio.open(source.path) as file:
-        kind, nodata = file.dtypes[source.band - 1], file.nodatavals[source.band - 1]
+        kind, stated = file.dtypes[source.band - 1], file.nodatavals[source.band - 1]
+        nodata = stated if source.nodata is None else source.nodata
         return _Raster(file.crs, file.transform, file.shape, kind, nodata)
 
 
