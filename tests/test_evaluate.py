@@ -13,11 +13,13 @@ from affine import Affine
 from click.testing import CliRunner
 from odc.geo.geobox import GeoBox
 from rasterio.features import shapes
+from scipy.ndimage import binary_erosion
 
 from geoseg.assess.evaluation import Evaluation, Labels
 from geoseg.cli import geoseg
 from geoseg.engine.segmentmap import SegmentMap
 from geoseg.errors import InputError
+from geoseg.export.raster import write_raster
 from geoseg.grid import Window
 from geoseg.labels.coco import LabelImage, write_coco_instances, write_coco_panoptic
 from geoseg.labels.sources import open_labels
@@ -180,7 +182,7 @@ def test_windows_leave_no_trace(truth, found, size):
                 ]
                 evaluation.add(*sides, inner.relative_to(around), whole.relative_to(around))
         report = evaluation.report()
-        for name in ("semantic_95_percent", "panoptic_95_percent"):
+        for name in ("semantic_95_percent", "panoptic_95_percent", "iou_95_percent"):
             report.pop(name, None)
         parts = evaluation.quality_parts()
         assert len(parts) == len(evaluation.confusions)
@@ -260,6 +262,62 @@ def test_a_map_that_was_kept(tmp_path, truth, found):
     assert precision["ap50"] == pytest.approx(2 / 3, abs=0.01)
     for key in ("panoptic", "objects", "segmentation", "semantic", "pixels"):
         assert reports[0][key] == reports[1][key]
+
+
+def test_boundaries_of_categories_by_erosion(tmp_path):
+    """The rim is what an erosion takes away; the scene's edge is one, unjudged ground is none."""
+    truth = np.zeros((64, 64), np.uint8)
+    truth[:, 32:] = 1
+    truth[:4] = 255
+    found = np.zeros((64, 64), np.uint8)
+    found[5:, 34:] = 1
+    a, b = write_tif(tmp_path / "a.tif", found, 255), write_tif(tmp_path / "b.tif", truth, 255)
+    run(a, b, "--boundary-px", "2", "--json", tmp_path / "x.json")
+    report = json.loads((tmp_path / "x.json").read_text())
+    for k in (0, 1):
+        rims = [
+            (side == k) & ~binary_erosion(side == k, np.ones((5, 5)), border_value=0)
+            for side in (truth, found)
+        ]
+        both, either = (op(*rims) & (truth != 255) for op in (np.logical_and, np.logical_or))
+        expected = both.sum() / either.sum()
+        assert 0.2 < expected < 0.9
+        got = report["per_category"][str(k)]["boundary_iou"]
+        assert got == pytest.approx(expected, abs=1e-6)
+    assert report["boundary_px"] == 2
+
+
+def test_a_small_scene_has_intervals_too(tmp_path):
+    rng = np.random.default_rng(5)
+    truth = np.kron(rng.integers(0, 2, (25, 20)), np.ones((10, 10), int)).astype(np.uint8)
+    found = np.where(rng.random(truth.shape) < 0.1, 1 - truth, truth).astype(np.uint8)
+    a, b = write_tif(tmp_path / "a.tif", found, 255), write_tif(tmp_path / "b.tif", truth, 255)
+    text = run(a, b, "--json", tmp_path / "x.json")
+    report = json.loads((tmp_path / "x.json").read_text())
+    low, high = report["semantic_95_percent"]["accuracy"]
+    assert low < report["semantic"]["accuracy"] < high < low + 0.05
+    low, high = report["iou_95_percent"]["1"]
+    assert low < report["per_category"]["1"]["iou"] < high
+    assert "iou, 95 %" in text
+    assert f"intervals from {report['blocks']['count']} blocks of 37 px" in text
+
+
+def test_maps_bring_their_names_and_publishers_their_numbers(tmp_path):
+    """A map that geoseg wrote against the land cover experts' numbers, which are one more."""
+    experts = np.kron(np.arange(1, 10), np.ones((8, 8), int)).astype(np.uint8)
+    experts[:2] = 0
+    geobox = GeoBox(experts.shape, TRANSFORM, "EPSG:32633")
+    legend = Legend.open("dynamic_world")
+    found = (np.maximum(experts, 1) - 1).astype(np.uint8)
+    write_raster(found, tmp_path / "map.tif", geobox=geobox, legend=legend)
+    with rasterio.open(tmp_path / "map.tif") as file:
+        profile = file.profile | {"driver": "GTiff", "dtype": "int16", "nodata": None}
+    with rasterio.open(tmp_path / "truth.tif", "w", **profile) as file:
+        file.write(experts.astype(np.int16), 1)
+    text = run(tmp_path / "map.tif", tmp_path / "map.tif")
+    assert "flooded_vegetation" in text and "accuracy 1" in text
+    text = run(tmp_path / "map.tif", tmp_path / "truth.tif", "--legend", "dynamic_world_experts")
+    assert f"{8 * 72 - 2 * 72:,} px judged" in text and "accuracy 1 " in text
 
 
 def test_the_table_tells_intervals(tmp_path):

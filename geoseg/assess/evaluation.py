@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,15 +51,18 @@ class Evaluation:
         legend: categories of both sides.
         exhaustive: where the truth has no label there is nothing; else nobody looked there.
         boundary_px: width of the boundaries that boundary metrics look at; 0: none.
+        side_px: of the windows that are added, for the report; 0: not known.
 
     """
 
     legend: Legend
     exhaustive: bool = False
     boundary_px: int = 0
+    side_px: int = 0
     confusions: list[Confusion] = field(default_factory=list)
     table: OverlapTable = field(default_factory=OverlapTable.empty)
     near: OverlapTable = field(default_factory=OverlapTable.empty)
+    rims: NDArray[np.int64] = field(default_factory=lambda: np.zeros((256, 2), np.int64))
     _scores: dict[int, tuple[int, int]] = field(default_factory=dict)
     _homes: dict[str, dict[int, tuple[int, int]]] = field(
         default_factory=lambda: {"truth": {}, "found": {}}
@@ -79,13 +82,10 @@ class Evaluation:
         the arrays' origin.
         """
         cut = inner.slices
-        categories = []
-        for labels in (truth, found):
-            ids = labels.category_id[cut]
-            if self.exhaustive:
-                ids = np.where(ids == NODATA_CATEGORY, np.uint8(NOTHING), ids)
-            categories.append(ids)
-        self.confusions.append(Confusion.of(*categories))
+        whole = [labels.category_id for labels in (truth, found)]
+        if self.exhaustive:
+            whole = [np.where(ids == NODATA_CATEGORY, np.uint8(NOTHING), ids) for ids in whole]
+        self.confusions.append(Confusion.of(*(ids[cut] for ids in whole)))
         keys = self.keys(truth, found)
         part = OverlapTable.of(keys[0][cut], keys[1][cut])
         self.table = self.table + part
@@ -93,20 +93,43 @@ class Evaluation:
         if self.boundary_px:
             near_truth, near_found = (self._near(key, edges)[cut] for key in keys)
             self.near = self.near + OverlapTable.of(near_truth, near_found)
+            self._add_rims(whole[0], whole[1], inner, edges)
         if found.score is not None:
             self._add_scores(keys[1][cut], found.score[cut])
 
     def _near(self, key: NDArray[np.int64], edges: Window) -> NDArray[np.int64]:
         """Keys of the pixels near boundaries; the others belong to nothing."""
         rim = self.boundary_px
-        padded = np.pad(key, rim, mode="edge")
+        band = boundary_band(self._padded(key, edges), rim)[rim:-rim, rim:-rim]
+        return np.where(band | (key == VOID), key, BACKGROUND)
+
+    def _padded(self, values: NDArray[Any], edges: Window) -> NDArray[np.int64]:
+        """With ``boundary_px`` more on each side, and OUTSIDE beyond the scene's edge."""
+        rim = self.boundary_px
+        padded = np.pad(values.astype(np.int64), rim, mode="edge")
         rows, cols = edges.slices
         padded[: max(rows.start + rim, 0)] = OUTSIDE
         padded[max(rows.stop + rim, 0) :] = OUTSIDE
         padded[:, : max(cols.start + rim, 0)] = OUTSIDE
         padded[:, max(cols.stop + rim, 0) :] = OUTSIDE
-        band = boundary_band(padded, rim)[rim:-rim, rim:-rim]
-        return np.where(band | (key == VOID), key, BACKGROUND)
+        return padded
+
+    def _add_rims(
+        self, truth: NDArray[np.uint8], found: NDArray[np.uint8], inner: Window, edges: Window
+    ) -> None:
+        """Intersection and union of both sides' boundaries of each category, where judged."""
+        rim, cut = self.boundary_px, inner.slices
+        judged = truth[cut] != NODATA_CATEGORY
+        padded = [self._padded(ids, edges) for ids in (truth, found)]
+        for k in np.union1d(truth[cut], found[cut]).tolist():
+            if k == NODATA_CATEGORY:
+                continue
+            masks = [ids == k for ids in padded]
+            one, other = (
+                (mask & boundary_band(mask, rim))[rim:-rim, rim:-rim][cut] & judged
+                for mask in masks
+            )
+            self.rims[k] += (int((one & other).sum()), int((one | other).sum()))
 
     def _find_homes(self, part: OverlapTable) -> None:
         """The window where most pixels of a segment lie (ties: the first) counts it."""
@@ -171,16 +194,40 @@ class Evaluation:
                     "precision": whole.precision(k),
                     "recall": whole.recall(k),
                 }
+                | self._boundary(k)
                 for k in whole.categories
             },
         }
+        if self.boundary_px:
+            out["boundary_px"] = self.boundary_px
         if len(self.confusions) >= 10:
-            limits = bootstrap(self.confusions, Confusion.summary, draws=200)
-            out["semantic_95_percent"] = {name: list(pair) for name, pair in limits.items()}
+            out |= self._intervals(whole.categories)
         if any(isthing.values()):
             out |= self._things(isthing)
         plain: dict[str, Any] = _plain(out)
         return plain
+
+    def _boundary(self, category: int) -> dict[str, float]:
+        """Boundary IoU of a category, where it was asked for."""
+        if not self.boundary_px:
+            return {}
+        both, either = self.rims[category].tolist()
+        return {"boundary_iou": both / either if either else float("nan")}
+
+    def _intervals(self, categories: Sequence[int]) -> dict[str, Any]:
+        """Of the whole's figures and of each category's IoU; the windows are the blocks."""
+
+        def figures(total: Confusion) -> dict[str, float]:
+            return total.summary() | {str(k): total.iou(k) for k in categories}
+
+        limits = {k: list(v) for k, v in bootstrap(self.confusions, figures, draws=200).items()}
+        out: dict[str, Any] = {
+            "iou_95_percent": {self._name(k): limits.pop(str(k)) for k in categories},
+            "semantic_95_percent": limits,
+        }
+        if self.side_px:
+            out["blocks"] = {"count": len(self.confusions), "side_px": self.side_px}
+        return out
 
     def _things(self, isthing: Mapping[int, bool]) -> dict[str, Any]:
         things = [category for category, thing in isthing.items() if thing]

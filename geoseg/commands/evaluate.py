@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
     from geoseg.assess.evaluation import Evaluation
+    from geoseg.labels.schemes import Scheme
     from geoseg.labels.sources import LabelSource
     from geoseg.legend import Legend
 
 __all__ = ["command", "evaluate", "open_grid", "open_side"]
 
 WINDOW_PX = 1024
+LEAST_PX = 32
+BLOCKS = 36
+"""Windows of a scene that is smaller than so many of ``WINDOW_PX``."""
 PICTURE_PX = 1200
 JSON = (".json",)
 
@@ -52,16 +56,16 @@ def command(map_path: str, truth_path: str, **options: Any) -> None:
     geoseg evaluate map.zarr truth.tif --legend worldcover --json figures.json
     """
     from geoseg.export.target import check_file, check_output, written_beside
-    from geoseg.legend import Legend
+    from geoseg.labels.schemes import legend_or_scheme
 
     if options["json_path"]:
         check_file(options["json_path"], JSON, overwrite=True)
     if options["picture"]:
         check_output(options["picture"], overwrite=True, kinds=("picture",))
-    legend = Legend.open(options["legend"]) if options["legend"] else None
+    legend, scheme = legend_or_scheme(options["legend"])
     grid = open_grid(options["like"], map_path, truth_path)
     found = open_side(map_path, grid, legend, None)
-    truth = open_side(truth_path, grid, legend or found.legend, options["column"])
+    truth = open_side(truth_path, grid, legend or found.legend, options["column"], scheme)
     exhaustive = options["exhaustive"]
     if exhaustive is None:
         exhaustive = not truth_path.lower().endswith((".tif", ".tiff", ".zarr"))
@@ -89,7 +93,8 @@ def evaluate(
 
     evaluation = Evaluation(_merged(found, truth), exhaustive, boundary_px)
     whole = Window(0, 0, *truth.shape)
-    for window in _windows(whole):
+    evaluation.side_px = _side(whole)
+    for window in _windows(whole, evaluation.side_px):
         around = window.grow(boundary_px) & whole
         inner = window.relative_to(around)
         edges = whole.relative_to(around)
@@ -114,12 +119,14 @@ def table(report: dict[str, Any]) -> list[str]:
     for key in ("average_precision", "boundary_panoptic", "segmentation"):
         if key in report:
             lines.append(row(key.replace("_", " "), report[key]))
-    for key in ("semantic", "panoptic"):
+    for key in ("semantic", "iou", "panoptic"):
         limits = report.get(f"{key}_95_percent", {})
         known = {name: pair for name, pair in limits.items() if None not in pair}
         if known:
             pairs = (f"{name} {low:.3g} to {high:.3g}" for name, (low, high) in known.items())
             lines.append(f"{key + ', 95 %':<22} " + "  ".join(pairs))
+    if "blocks" in report:
+        lines.append("intervals from {count} blocks of {side_px} px".format(**report["blocks"]))
     return lines
 
 
@@ -179,11 +186,16 @@ def _codes(evaluation: Evaluation, found: LabelSource, truth: LabelSource) -> ND
     return np.concatenate(rows)
 
 
-def _windows(whole: Window) -> list[Window]:
+def _side(whole: Window) -> int:
+    """Of the windows, which are also the blocks that intervals are drawn from: a few dozen."""
+    return int(np.clip((whole.pixels / BLOCKS) ** 0.5, LEAST_PX, WINDOW_PX))
+
+
+def _windows(whole: Window, side: int) -> list[Window]:
     return [
-        Window(row, col, WINDOW_PX, WINDOW_PX) & whole
-        for row in range(0, whole.height, WINDOW_PX)
-        for col in range(0, whole.width, WINDOW_PX)
+        Window(row, col, side, side) & whole
+        for row in range(0, whole.height, side)
+        for col in range(0, whole.width, side)
     ]
 
 
@@ -229,15 +241,27 @@ def open_grid(like: str | None, *paths: str) -> GeoBox | None:
 
 
 def open_side(
-    path: str, grid: GeoBox | None, legend: Legend | None, column: str | None
+    path: str,
+    grid: GeoBox | None,
+    legend: Legend | None,
+    column: str | None,
+    scheme: Scheme | None = None,
 ) -> LabelSource:
-    """Labels of any file, or of a map that geoseg kept; raises InputError."""
+    """Labels of any file, or of a map that geoseg kept; raises InputError.
+
+    A GeoTIFF that geoseg wrote carries its legend.
+    """
     from geoseg.engine.segmentmap import SegmentMap
+    from geoseg.export.facts import read_facts
     from geoseg.labels.sources import open_labels
+    from geoseg.legend import Legend
 
     if path.rstrip("/").endswith(".zarr"):
         return _MapLabels(SegmentMap.open(path))
-    return open_labels(path, grid, legend, column=column)
+    if legend is None and path.lower().endswith((".tif", ".tiff")):
+        carried = read_facts(path).get("legend")
+        legend = Legend.from_dict(json.loads(carried)) if carried else None
+    return open_labels(path, grid, legend, column=column, scheme=scheme)
 
 
 class _MapLabels:

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -85,14 +86,15 @@ def write_coco_panoptic(path: Path, images: Sequence[LabelImage], legend: Legend
     _write_json(path, _document(images, legend) | {"annotations": annotations})
 
 
-def read_coco(path: Path) -> tuple[Legend, Iterator[LabelImage]]:
+def read_coco(path: Path, name: str | None = None) -> tuple[Legend, Iterator[LabelImage]]:
     """(legend, images one by one) of a COCO instances or panoptic file.
 
     In instances files the annotation that comes later lies on top. Crowds count as one
-    object. Raises InputError on what is not COCO.
+    object. With ``name``, the file of a scene, only the image of that name is read, unless it
+    is the only one. Raises InputError on what is not COCO, or where no image has the name.
     """
     try:
-        document = json.loads(path.read_text())
+        document = _parsed(path, path.stat().st_mtime_ns)
         legend = _read_legend(document["categories"])
         annotations, images = list(document["annotations"]), list(document["images"])
         by_image: dict[int, list[dict[str, Any]]] = {}
@@ -102,8 +104,10 @@ def read_coco(path: Path) -> tuple[Legend, Iterator[LabelImage]]:
     except (OSError, RecursionError, *_ODD) as error:
         raise InputError(f"{path}: not a COCO file: {error!r}") from error
 
+    chosen = images if name is None or len(images) == 1 else _named(path, images, name)
+
     def read() -> Iterator[LabelImage]:
-        for image in images:
+        for image in chosen:
             try:
                 own = by_image.get(image["id"], [])
                 png = panoptic and own
@@ -117,6 +121,29 @@ def read_coco(path: Path) -> tuple[Legend, Iterator[LabelImage]]:
             yield made
 
     return legend, read()
+
+
+@lru_cache(maxsize=1)
+def _parsed(path: Path, _: int) -> Any:
+    """A file of many images is asked for each of them."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _named(path: Path, images: Sequence[Mapping[str, Any]], name: str) -> list[Mapping[str, Any]]:
+    """The image of a scene: of its file name, else of its name without folder or suffix."""
+    names = [str(image.get("file_name", "")).replace("\\", "/") for image in images]
+    for alike in (lambda n: n, lambda n: Path(n).name, lambda n: Path(n).stem):
+        found = [image for image, n in zip(images, names, strict=True) if alike(n) == alike(name)]
+        if len(found) == 1:
+            return found
+        if found:
+            raise InputError(f"{path}: {len(found)} of its images are called {alike(name)!r}")
+    raise InputError(
+        f"{path}: none of its {len(images)} images is called {Path(name).name!r}, but "
+        f"{Path(names[0]).name!r} and so on"
+        if images
+        else f"{path}: holds no image"
+    )
 
 
 def _check_categories(category_id: NDArray[np.uint8], legend: Legend) -> None:

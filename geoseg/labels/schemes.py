@@ -22,7 +22,15 @@ from geoseg.errors import InputError
 from geoseg.grid import Window
 from geoseg.legend import NODATA_CATEGORY, Legend
 
-__all__ = ["CORINE_CODES", "Scheme", "read_labels", "scheme", "scheme_names", "to_categories"]
+__all__ = [
+    "CORINE_CODES",
+    "Scheme",
+    "legend_or_scheme",
+    "read_labels",
+    "scheme",
+    "scheme_names",
+    "to_categories",
+]
 
 CORINE_CODES = (
     111, 112, 121, 122, 123, 124, 131, 132, 133, 141, 142,
@@ -117,6 +125,17 @@ def scheme(name: str) -> Scheme:
         raise InputError(f"no label scheme {name!r}: use one of {', '.join(_SCHEMES)}")
     found: Scheme = _SCHEMES[name]()
     return found
+
+
+def legend_or_scheme(name: str | None) -> tuple[Legend | None, Scheme | None]:
+    """What a person gives as legend: a scheme's name comes with its legend, else a legend's name
+    or file; raises InputError.
+    """
+    if name is None:
+        return None, None
+    if name in _SCHEMES:
+        return scheme(name).legend, scheme(name)
+    return Legend.open(name), None
 
 
 def to_categories(labels: NDArray[Any], how: Scheme) -> NDArray[np.uint8]:

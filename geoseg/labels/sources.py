@@ -13,6 +13,7 @@ from geoseg.errors import InputError
 from geoseg.grid import Window
 from geoseg.labels.coco import read_coco
 from geoseg.labels.rasterize import PolygonLabels, polygon_labels
+from geoseg.labels.schemes import Scheme, to_categories
 from geoseg.legend import NODATA_CATEGORY, Category, Legend
 from geoseg.shapes import read_shapes
 
@@ -68,13 +69,14 @@ class ArrayLabels:
 @dataclass(frozen=True)
 class RasterLabels:
     """One band: 8 bits are categories (nodata and 255: none), more are instances (0: none)
-    of ``category``; None: it holds categories.
+    of ``category``; None: it holds categories, in the numbers of ``scheme`` where one is given.
     """
 
     path: Path
     shape: tuple[int, int]
     category: int | None
     legend: Legend
+    scheme: Scheme | None = None
 
     def read(self, window: Window) -> Pair:
         """See LabelSource."""
@@ -96,7 +98,14 @@ class RasterLabels:
             inside = known & (values > 0)
             category = np.where(inside, np.uint8(self.category), np.uint8(NODATA_CATEGORY))
             return category, np.where(inside, values, 0)
-        category = np.where(known, values, NODATA_CATEGORY).astype(np.uint8)
+        if self.scheme is not None:
+            category = np.full(window.shape, NODATA_CATEGORY, np.uint8)
+            try:
+                category[known] = to_categories(values[known], self.scheme)
+            except InputError as error:
+                raise InputError(f"{self.path}: {error}") from error
+        else:
+            category = np.where(known, values, NODATA_CATEGORY).astype(np.uint8)
         return category, np.zeros(window.shape, np.uint32)
 
 
@@ -120,8 +129,12 @@ def open_labels(
     legend: Legend | None = None,
     *,
     column: str | None = None,
+    image: str | None = None,
+    scheme: Scheme | None = None,
 ) -> LabelSource:
-    """Labels of a file: GeoTIFF, polygons (which need ``grid``), COCO JSON of one image.
+    """Labels of a file: GeoTIFF, polygons (which need ``grid``), COCO JSON of one image, or of
+    several with the name of the one that is meant in ``image``. ``scheme`` says what the numbers
+    of a GeoTIFF mean where they are not the ids of the legend.
 
     Raises InputError on other files, and where its grid is not ``grid``.
     """
@@ -131,9 +144,9 @@ def open_labels(
             raise InputError(f"{path}: polygons need the grid of a raster: give --like RASTER")
         return _open_polygons(path, grid, legend, column)
     if path.suffix.lower() == ".json":
-        source: LabelSource = _open_coco(path, grid)
+        source: LabelSource = _open_coco(path, grid, image)
     else:
-        source = _open_raster(path, legend)
+        source = _open_raster(path, legend, scheme)
         _check_grid(path, raster_grid(path), grid)
     if grid is not None and source.shape != tuple(grid.shape):
         raise InputError(
@@ -153,7 +166,7 @@ def _check_grid(path: Path, own: GeoBox, grid: GeoBox | None) -> None:
         )
 
 
-def _open_raster(path: Path, legend: Legend | None) -> RasterLabels:
+def _open_raster(path: Path, legend: Legend | None, scheme: Scheme | None) -> RasterLabels:
     import rasterio
 
     shape = tuple(int(n) for n in raster_grid(path).shape)
@@ -161,6 +174,8 @@ def _open_raster(path: Path, legend: Legend | None) -> RasterLabels:
         dtype = np.dtype(file.dtypes[0])
     if dtype.kind not in "iu":
         raise InputError(f"{path}: holds {dtype.name}: labels are whole numbers")
+    if scheme is not None:
+        return RasterLabels(path, (shape[0], shape[1]), None, scheme.legend, scheme)
     instances = dtype.itemsize > 1
     if legend is None:
         legend = _plain_legend(instances)
@@ -191,8 +206,8 @@ def _open_polygons(
     return polygon_labels(read_shapes(path), grid, legend, column=column)
 
 
-def _open_coco(path: Path, grid: GeoBox | None) -> ArrayLabels:
-    legend, images = read_coco(path)
+def _open_coco(path: Path, grid: GeoBox | None, image: str | None) -> ArrayLabels:
+    legend, images = read_coco(path, image)
     first = next(images, None)
     if first is None or next(images, None) is not None:
         raise InputError(f"{path}: holds no image or several: give a file of one image")
