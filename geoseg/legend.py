@@ -109,7 +109,10 @@ class Legend:
                 for c in data["categories"]
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"not a legend: {error!r} is missing or not of its type") from error
+            raise InputError(
+                f"not a legend ({type(error).__name__}: {error}): give "
+                '{"categories": [{"id": 1, "name": "water", "colour": "#0000ff"}, ...]}'
+            ) from error
         return cls(categories, str(data.get("name", "")))
 
     @classmethod
@@ -120,6 +123,8 @@ class Legend:
         try:
             text = packaged.read_text() if packaged.is_file() else path.read_text()
             return cls.from_dict(json.loads(text))
+        except InputError as error:
+            raise InputError(f"{name_or_path}: {error}") from error
         except FileNotFoundError:
             known = ", ".join(cls.names())
             raise InputError(f"no legend {name_or_path!r}: use a file or one of {known}") from None

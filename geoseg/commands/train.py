@@ -13,7 +13,6 @@ from geoseg.errors import InputError
 
 if TYPE_CHECKING:
     from geoseg.learn.job import Job, Prepared
-    from geoseg.legend import Legend
 
 LINE_EVERY_S = 10.0
 PAGES = (".html",)
@@ -27,8 +26,8 @@ PAGES = (".html",)
     multiple=True,
     required=True,
     metavar="FILE|FOLDER",
-    help="Polygons, a GeoTIFF of categories (8 bits) or of instances (more), COCO of one image: "
-    "one per scene, one for all, or a folder of files that begin with the scenes' names.",
+    help="Polygons, a GeoTIFF of categories (8 bits) or of instances (more), COCO: one per scene, "
+    "one for all, or a folder of files that begin with the scenes' names.",
 )
 @click.option("-o", "--out", required=True, metavar="BUNDLE", help="A folder, or a .zip.")
 @click.option(
@@ -41,7 +40,11 @@ PAGES = (".html",)
 @click.option("--column", metavar="NAME", help="Column that holds the class.")
 @click.option("--classes", metavar="A,B,...", help="All classes; by default what is found.")
 @click.option("--things", metavar="A,B,...", help="Classes that are told apart (panoptic).")
-@click.option("--legend", metavar="NAME|FILE", help="Names of a raster's numbers, and colours.")
+@click.option(
+    "--legend",
+    metavar="NAME|FILE",
+    help="What numbers mean, and colours.",
+)
 @click.option("--extent", metavar="FILE", help="Inside these polygons everything is labelled.")
 @click.option("--exhaustive", is_flag=True, help="Everything on the scenes is labelled.")
 @click.option(
@@ -172,6 +175,8 @@ def _job(scenes: tuple[str, ...], options: dict[str, Any]) -> Job:
     import torch
 
     from geoseg.commands.options import parse_bands
+    from geoseg.folder import images_in
+    from geoseg.labels.schemes import legend_or_scheme
     from geoseg.learn.ground import LabelOptions
     from geoseg.learn.job import Job, Split
     from geoseg.learn.train import Schedule
@@ -180,9 +185,11 @@ def _job(scenes: tuple[str, ...], options: dict[str, Any]) -> Job:
         raise InputError("--extent and --exhaustive both say where all is labelled: give one")
     if options["fold"] and options["fold"] > options["folds"]:
         raise InputError(f"--fold {options['fold']} of {options['folds']} folds: count from 1")
+    legend, scheme = legend_or_scheme(options["legend"])
     reading = LabelOptions(
         column=options["column"],
-        legend=_legend(options["legend"]),
+        legend=legend,
+        scheme=scheme,
         extent=None if options["extent"] is None else Path(options["extent"]),
         exhaustive=options["exhaustive"],
         background=options["background"],
@@ -203,7 +210,7 @@ def _job(scenes: tuple[str, ...], options: dict[str, Any]) -> Job:
         buffer_px=options["buffer_px"],
     )
     return Job(
-        scenes=tuple(map(Path, scenes)),
+        scenes=tuple(images_in(scenes)),
         labels=tuple(map(Path, options["labels"])),
         task=options["task"],
         classes=tuple(parse_bands(options["classes"]) or ()),
@@ -220,12 +227,6 @@ def _job(scenes: tuple[str, ...], options: dict[str, Any]) -> Job:
         split=split,
         schedule=schedule,
     )
-
-
-def _legend(text: str | None) -> Legend | None:
-    from geoseg.legend import Legend
-
-    return None if text is None else Legend.open(text)
 
 
 def _described(prepared: Prepared) -> list[str]:

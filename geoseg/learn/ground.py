@@ -1,14 +1,14 @@
 """Scenes and label files to labelled ground: what is wrong with them is said here.
 
-Labels are polygons (any CRS), a GeoTIFF of categories or of instances, or a COCO file of one
-image. What nobody labelled is IGNORE, not background, unless an extent says that everything
-inside it is labelled.
+Labels are polygons (any CRS), a GeoTIFF of categories or of instances, or a COCO file, in which
+an image goes by the scene's file name. What nobody labelled is IGNORE, not background, unless
+an extent says that everything inside it is labelled.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,13 +34,15 @@ __all__ = [
     "digest",
     "labels_for",
     "read_labels",
+    "read_shared",
 ]
 
 
 def labels_for(scenes: Sequence[Path], given: Sequence[Path]) -> list[Path]:
     """The label file of each scene: one each, one for all, or a folder of equal names."""
     if len(given) == 1 and given[0].is_dir():
-        return [_of_same_name(given[0], scene) for scene in scenes]
+        taken = {scene.resolve() for scene in scenes}
+        return [_of_same_name(given[0], scene, taken) for scene in scenes]
     for path in given:
         if not path.is_file():
             raise InputError(f"{path}: no such file of labels")
@@ -54,33 +56,75 @@ def labels_for(scenes: Sequence[Path], given: Sequence[Path]) -> list[Path]:
     return list(given)
 
 
-def _of_same_name(folder: Path, scene: Path) -> Path:
+def _of_same_name(folder: Path, scene: Path, taken: Collection[Path]) -> Path:
+    """``scene.*``, else ``scene_labels.*``: another letter or digit begins another name."""
     kinds = (*VECTOR_SUFFIXES, ".tif", ".tiff", ".json")
-    found = [p for kind in kinds for p in sorted(folder.glob(f"{scene.stem}*{kind}"))]
-    found = [p for p in found if p.resolve() != scene.resolve()]
+
+    def rank(path: Path) -> tuple[bool, int, str]:
+        return path.stem != scene.stem, kinds.index(path.suffix.lower()), path.name
+
+    found = [
+        p
+        for p in folder.iterdir()
+        if p.suffix.lower() in kinds
+        and p.resolve() not in taken
+        and p.stem.startswith(scene.stem)
+        and not p.stem[len(scene.stem) :][:1].isalnum()
+    ]
     if not found:
-        raise InputError(f"{folder}: no labels whose name begins with {scene.stem!r}")
-    return found[0]
+        raise InputError(
+            f"{folder}: no labels of {scene.name}: a file called {scene.stem}.gpkg or "
+            f"{scene.stem}_labels.tif, say"
+        )
+    return min(found, key=rank)
 
 
 def digest(paths: Sequence[Path]) -> str:
     """sha256 of files: what an unfinished training was begun with."""
     total = hashlib.sha256()
     for path in paths:
-        total.update(path.read_bytes())
+        inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for file in inside:
+            total.update(file.read_bytes())
     return total.hexdigest()
 
 
 def read_labels(scene: Scene, path: Path, options: LabelOptions, margin: int) -> NamedLabels:
     """The labels of a file on a scene's grid; raises InputError where there are none."""
+    found = _found(scene, path, options, margin, alone=True)
+    if found is None:
+        raise InputError(f"{path}: no label lies on {scene.name}: give the labels of this scene")
+    return found
+
+
+def read_shared(
+    scenes: Sequence[Scene], path: Path, options: LabelOptions, margin: int
+) -> list[NamedLabels | None]:
+    """The labels of one file on several scenes' grids; None where none lies on a scene.
+
+    Scenes without a label are background where ``options`` say that everything is labelled.
+    Raises InputError where no scene has any.
+    """
+    found = [_found(scene, path, options, margin, alone=False) for scene in scenes]
+    if not any(one is not None and one.drawn for one in found):
+        raise InputError(f"{path}: no label lies on any of the {len(scenes)} scenes")
+    return found
+
+
+def _found(
+    scene: Scene, path: Path, options: LabelOptions, margin: int, *, alone: bool
+) -> NamedLabels | None:
     notes: list[str] = []
     if path.suffix.lower() in VECTOR_SUFFIXES:
         drawn = drawn_polygons(scene, path, options, notes)
     else:
         drawn = _from_numbers(scene, path, options, notes)
-    if (drawn.position == IGNORE).all():
-        raise InputError(f"{path}: no label lies on {scene.name}: give the labels of this scene")
+    empty = bool((drawn.position == IGNORE).all())
+    if empty and alone:
+        return None
     extent = labelled_extent(scene, path, options, notes)
+    if empty and (extent is None or not extent.any()):
+        return None
     if extent is not None:
         drawn = drawn.filled(extent, options.background)
     window = _around(drawn.position != IGNORE, margin)
@@ -91,16 +135,17 @@ def read_labels(scene: Scene, path: Path, options: LabelOptions, margin: int) ->
         tuple(notes),
         drawn.instance_id[window.slices] if options.things else None,
         drawn.things,
+        not empty,
     )
 
 
 def _from_numbers(scene: Scene, path: Path, options: LabelOptions, notes: list[str]) -> Drawn:
     """A raster's or COCO's categories and instances, by name."""
     if path.suffix.lower() == ".json":
-        source = open_labels(path, scene.geobox)
+        source = open_labels(path, scene.geobox, image=scene.name)
         (category, instance), legend = source.read(scene.window), source.legend
     else:
-        category, instance, legend = _from_raster(scene, path, options.legend, notes)
+        category, instance, legend = _from_raster(scene, path, options, notes)
     found = [k for k in np.unique(category).tolist() if k != NODATA_CATEGORY]
     known = {c.id: c for c in legend}
     missing = [k for k in found if k not in known]
@@ -122,13 +167,13 @@ def _from_numbers(scene: Scene, path: Path, options: LabelOptions, notes: list[s
 
 
 def _from_raster(
-    scene: Scene, path: Path, legend: Legend | None, notes: list[str]
+    scene: Scene, path: Path, options: LabelOptions, notes: list[str]
 ) -> tuple[NDArray[np.uint8], NDArray[Any], Legend]:
     """Categories and instances on the scene's grid, warped there where they have another."""
     from geoseg.labels.sources import raster_grid
 
     own = raster_grid(path)
-    source = open_labels(path, own, legend)
+    source = open_labels(path, own, options.legend, scheme=options.scheme)
     category, instance = source.read(Window(0, 0, *source.shape))
     if own == scene.geobox:
         return category, instance, source.legend

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from geoseg.errors import InputError
 from geoseg.grid import Window
+from geoseg.labels.schemes import Scheme
 from geoseg.learn.samples import IGNORE, Labelled
 from geoseg.legend import Legend
 
@@ -34,6 +35,7 @@ class LabelOptions:
     Attributes:
         column: that holds the class; None: the first of ``CLASS_COLUMNS``.
         legend: names of the numbers of a label raster.
+        scheme: which numbers its publisher stores for the categories of the legend.
         extent: polygons inside which all is labelled; None: the layer ``extent`` of the
             label file, where it has one.
         exhaustive: all of every scene is labelled.
@@ -45,6 +47,7 @@ class LabelOptions:
 
     column: str | None = None
     legend: Legend | None = None
+    scheme: Scheme | None = None
     extent: Path | None = None
     exhaustive: bool = False
     background: str = "background"
@@ -77,7 +80,8 @@ class NamedLabels:
 
     Only ``window`` of the scene is held: the smallest that shows all labels and some pixels
     around. ``instance_id`` (row, col) int32 where things are told apart. ``things`` are the
-    names that the file says are things; ``notes`` what a person should know of.
+    names that the file says are things; ``notes`` what a person should know of; ``drawn``:
+    the file has labels here, and not only an extent.
     """
 
     names: tuple[str, ...]
@@ -86,6 +90,7 @@ class NamedLabels:
     notes: tuple[str, ...] = field(default=())
     instance_id: NDArray[np.int32] | None = None
     things: frozenset[str] = frozenset()
+    drawn: bool = True
 
     def ground(
         self, scene: Scene, classes: Sequence[str], bands: Sequence[int], path: Path

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from geoseg.errors import InputError
 from geoseg.learn.labels import CLASS_COLUMNS, Drawn, LabelOptions
 from geoseg.learn.samples import IGNORE
-from geoseg.shapes import read_shapes
+from geoseg.legend import Legend
+from geoseg.shapes import moved, read_shapes
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -42,16 +44,30 @@ def drawn_polygons(scene: Scene, path: Path, options: LabelOptions, notes: list[
         if unnamed.any():
             notes.append(f"{path}: {int(unnamed.sum())} polygons without a class are left out")
             frame = frame[~unnamed]
-        named = [str(value).strip() for value in frame[column]]
+        named = [_name(value, options.legend) for value in frame[column]]
     names = tuple(sorted(set(named)))
     if len(names) >= IGNORE - 1:
         raise InputError(f"{path}: column {column!r} holds {len(names)} classes: at most 253")
     ids = _burnt(scene, frame.geometry, range(1, len(frame) + 1))
     # what isn't drawn is number 0
     table = np.array([IGNORE, *(names.index(name) for name in named)], np.uint8)
-    flags = frame["isthing"].astype(bool) if "isthing" in frame.columns else [False] * len(frame)
-    things = frozenset(name for name, flag in zip(named, flags, strict=True) if flag)
+    flags = frame["isthing"] if "isthing" in frame.columns else [False] * len(frame)
+    things = frozenset(name for name, flag in zip(named, flags, strict=True) if _yes(flag))
     return Drawn(names, table[ids], ids, things)
+
+
+def _name(value: Any, legend: Legend | None) -> str:
+    """Text as it is; a number as the legend calls it, else without the .0 of tables with gaps."""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        value = int(value)
+    text = str(value).strip()
+    known = {} if legend is None else {str(c.id): c.name for c in legend}
+    return known.get(text, text)
+
+
+def _yes(value: Any) -> bool:
+    """Tables without a type for it hold true, 1, or the words."""
+    return str(value).strip().lower() in ("true", "1", "1.0", "yes")
 
 
 def labelled_extent(
@@ -83,11 +99,12 @@ def _in_crs(
     if crs is None or frame.crs == str(crs):
         return frame
     notes.append(f"{path}: reprojected from {frame.crs.name} to that of {scene.name}")
-    return frame.to_crs(str(crs))
+    return moved(frame, str(crs), path)
 
 
 def _repaired(frame: gpd.GeoDataFrame, path: Path, notes: list[str]) -> gpd.GeoDataFrame:
-    frame = frame[frame.geometry.notna() & ~frame.geometry.is_empty]
+    shapes = frame.geometry.to_numpy()
+    frame = frame[~(shapely.is_missing(shapes) | shapely.is_empty(shapes))]
     if frame.empty:
         raise InputError(f"{path}: holds no polygon: draw some, with a class each")
     wrong = ~frame.geometry.is_valid

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 
 from geoseg.errors import InputError
 from geoseg.learn.goal import Goal, check_architecture
-from geoseg.learn.ground import class_counts, labels_for, read_labels
-from geoseg.learn.labels import NamedLabels
+from geoseg.learn.ground import class_counts, labels_for, read_labels, read_shared
+from geoseg.learn.labels import LabelOptions, NamedLabels
 from geoseg.learn.samples import IGNORE, Labelled
 from geoseg.learn.split import PlaceSplit, split_places
 from geoseg.radiometry import Normalization
@@ -49,9 +50,7 @@ def prepare(job: Job) -> Prepared:
     reading = replace(job.reading, things=job.task != "semantic")
     if len(job.classes) == 1 and reading.things:
         reading = replace(reading, single=job.classes[0])
-    named = [
-        read_labels(s, path, reading, job.size_px) for s, path in zip(scenes, files, strict=True)
-    ]
+    scenes, files, named = _labels(scenes, files, reading, job.size_px)
     goal = _goal(job, named)
     bands = tuple(range(len(scenes[0].bands)))
     grounds = [
@@ -68,8 +67,18 @@ def prepare(job: Job) -> Prepared:
         for g, s in zip(grounds, splits, strict=True)
     ]
     _check_windows(parts, job)
+    taught = class_counts(parts, goal.classes)
+    _check_taught(taught, fold + 1)
     lacking = [n for n, count in class_counts(held, goal.classes).items() if not count]
-    notes = [note for n in named for note in n.notes]
+    left_out = len(job.scenes) - len(scenes)
+    notes = [f"{left_out} scenes have no label and are left out"] if left_out else []
+    notes += [note for n in named for note in n.notes]
+    notes += [
+        f"no place to train on shows {n!r}: the model can't learn it: choose another --fold, or "
+        "a smaller --square-px or --buffer-px"
+        for n, count in taught.items()
+        if not count
+    ]
     notes += [f"no validation place shows {n!r}: its IoU is not known" for n in lacking]
     gsds = [g for g in (scene.gsd_m for scene in scenes) if g is not None]
     return Prepared(
@@ -84,10 +93,26 @@ def prepare(job: Job) -> Prepared:
     )
 
 
+def _labels(
+    scenes: list[Scene], files: list[Path], reading: LabelOptions, margin: int
+) -> tuple[list[Scene], list[Path], list[NamedLabels]]:
+    """Scenes with their files and labels; of scenes that share a file, those that have any."""
+    if len(scenes) == 1 or len(set(files)) > 1:
+        pairs = zip(scenes, files, strict=True)
+        return scenes, files, [read_labels(s, path, reading, margin) for s, path in pairs]
+    shared = read_shared(scenes, files[0], reading, margin)
+    both = [(s, n) for s, n in zip(scenes, shared, strict=True) if n is not None]
+    return [s for s, _ in both], files[: len(both)], [n for _, n in both]
+
+
 def _goal(job: Job, named: Sequence[NamedLabels]) -> Goal:
     """Classes and things: what was asked for, else what was found."""
     background = job.reading.background
-    classes = job.classes or tuple(sorted({name for n in named for name in n.names}))
+    order = [c.name for c in job.reading.legend or ()]
+    found = sorted({name for n in named for name in n.names})
+    # as the legend has them, then what it lacks by name
+    found.sort(key=lambda name: order.index(name) if name in order else len(order))
+    classes = job.classes or tuple(found)
     if job.things and job.task != "panoptic":
         raise InputError(f"--things is for --task panoptic, not {job.task}")
     strangers = sorted(set(job.things) - set(classes))
@@ -144,6 +169,17 @@ def _check_classes(counts: Mapping[str, int]) -> None:
         raise InputError(
             f"only one class, {next(iter(counts))!r}: label what is not it as well, or say with "
             "--extent where everything is labelled (the rest is background there)"
+        )
+
+
+def _check_taught(counts: Mapping[str, int], fold: int) -> None:
+    """Raises InputError where less than two classes are left to train on."""
+    kept = [name for name, count in counts.items() if count]
+    if len(kept) < 2:
+        raise InputError(
+            f"with fold {fold} kept for validation, the places to train on show only "
+            f"{', '.join(map(repr, kept)) or 'nothing'}: label more places, choose another --fold, "
+            "or a smaller --square-px or --buffer-px"
         )
 
 

@@ -47,17 +47,18 @@ def report_html(outcome: Outcome, notes: Sequence[str]) -> str:
     ranked = sorted(outcome.places, key=lambda place: place.confusion.accuracy)
     half = min(SHOWN, max(len(ranked) // 2, 1))
     worst, best = ranked[:half], ranked[::-1][: min(half, len(ranked) - half)]
+    shown = _shown(card.bands)
     parts = [
         f"<h1>{escape(card.name)}</h1><p>{escape(card.training_data)}</p>",
         "".join(f"<p class=note>{escape(note)}</p>" for note in notes),
         f"<h2>On places that were not trained on</h2>{_scores(total, legend)}",
         f"<p>{escape(card.accuracy)}</p>",
-        f"<h2>Curves</h2>{_curves(outcome.log)}",
+        f"<h2>Curves</h2>{_curves(outcome.log, legend)}",
         f"<h2>Confusion</h2>{_matrix(total, legend)}",
         f"<h2>Worst places</h2>{_key(legend)}",
-        *(_place(place, legend) for place in worst),
+        *(_place(place, legend, shown) for place in worst),
         f"<h2>Best places</h2>{_key(legend)}" if best else "",
-        *(_place(place, legend) for place in best),
+        *(_place(place, legend, shown) for place in best),
     ]
     head = f"<meta charset=utf-8><title>{escape(card.name)}</title><style>{_STYLE}</style>"
     return f"<!doctype html><html lang=en><head>{head}</head><body>{''.join(parts)}</body></html>"
@@ -97,7 +98,10 @@ def _matrix(total: Confusion, legend: Legend) -> str:
     return f"{caption}<table><tr><th></th>{head}</tr>{rows}</table>"
 
 
-def _curves(log: Sequence[dict[str, Any]]) -> str:
+def _curves(log: Sequence[dict[str, Any]], legend: Legend) -> str:
+    """Loss and validation; names stand beside the picture, for a page has more letters than it."""
+    colours = {f"{kind} {c.name}": c.colour for c in legend for kind in ("IoU", "PQ")}
+    colours |= {"mIoU": "#222222", "PQ": "#222222", "F1": "#999999"}
     figure = Figure(figsize=(9, 3), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
@@ -109,20 +113,27 @@ def _curves(log: Sequence[dict[str, Any]]) -> str:
     left.plot(steps[width - 1 :], smooth, color="#0072b2")
     left.set(xlabel="step", ylabel="training loss")
     judged = [entry for entry in log if "mIoU" in entry]
-    for name in [k for k in (judged[-1] if judged else {}) if k.split()[0] in CURVES]:
+    names = [k for k in (judged[-1] if judged else {}) if k.split()[0] in CURVES]
+    for name in names:
         points = [(e["step"], e[name]) for e in judged if name in e]
         thick = 2.2 if name in ("mIoU", "PQ") else 1.0
-        right.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name, lw=thick)
+        colour, dashes = colours.get(name, "#777777"), "--" if name.startswith("PQ ") else "-"
+        right.plot(
+            *zip(*points, strict=True), marker="o", markersize=3, color=colour, lw=thick, ls=dashes
+        )
     right.set(xlabel="step", ylabel="validation", ylim=(0, 1))
-    right.legend(fontsize=7)
-    return f"<figure>{_image(figure)}</figure>"
+    key = "".join(
+        f"<span class=key style='background:{colours.get(name, '#777777')}'></span>{escape(name)}"
+        for name in names
+    )
+    return f"<figure>{_image(figure)}<figcaption>{key}</figcaption></figure>"
 
 
-def _place(place: Place, legend: Legend) -> str:
+def _place(place: Place, legend: Legend, bands: tuple[int, int, int]) -> str:
     figure = Figure(figsize=(9, 3.1), dpi=90, layout="constrained")
     FigureCanvasAgg(figure)
     shown = (
-        ("scene", _picture(place)),
+        ("scene", _picture(place, bands)),
         ("label", _outlined(_coloured(place.truth, legend), place.truth_id)),
         ("found", _outlined(_coloured(place.found, legend), place.found_id)),
     )
@@ -137,9 +148,18 @@ def _place(place: Place, legend: Legend) -> str:
     return f"<figure>{_image(figure)}<figcaption>{escape(text)}</figcaption></figure>"
 
 
-def _picture(place: Place) -> NDArray[np.uint8]:
-    """The first three bands (or the first) stretched over the whole ground."""
-    bands = [0, 1, 2] if place.pixels.shape[0] >= 3 else [0, 0, 0]
+def _shown(names: Sequence[str]) -> tuple[int, int, int]:
+    """Places of red, green and blue; else of the first three bands, or of the first alone."""
+    lower = [name.lower() for name in names]
+    for wanted in (("red", "green", "blue"), ("b04", "b03", "b02"), ("b4", "b3", "b2")):
+        if set(wanted) <= set(lower):
+            red, green, blue = map(lower.index, wanted)
+            return red, green, blue
+    return (0, 1, 2) if len(names) >= 3 else (0, 0, 0)
+
+
+def _picture(place: Place, bands: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Bands stretched over the whole ground."""
     ground = place.ground
     out = np.empty((3, *place.found.shape), np.float32)
     for k, band in enumerate(bands):
