@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
+
+import geopandas as gpd
 import numpy as np
+import pandas as pd
+import pyogrio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -128,6 +134,20 @@ def test_every_pixel_is_as_likely() -> None:
     expected = 2000 * 2 / 5
     assert (hits[categories == 1] == 0).all()
     assert np.abs(hits[categories == 0] - expected).max() < 4 * np.sqrt(expected)
+
+
+def test_points_with_their_style_are_read_without_a_word(tmp_path: Path) -> None:
+    """As 'geoseg sample' writes them: the style is a second table."""
+    points = gpd.GeoDataFrame(
+        {"stratum": ["a", "b"], "reference": ["a", " "]},
+        geometry=gpd.points_from_xy([0, 1], [0, 1]),
+    )
+    points.to_file(tmp_path / "p.gpkg", layer="p", engine="pyogrio")
+    style = pd.DataFrame({"styleQML": ["<qgis/>"]})
+    pyogrio.write_dataframe(style, tmp_path / "p.gpkg", layer="layer_styles", append=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_points(str(tmp_path / "p.gpkg"), "reference") == (["a"], ["a"], 1)
 
 
 def test_wrong_input_says_what_is_wrong() -> None:

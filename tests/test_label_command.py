@@ -16,6 +16,7 @@ import pytest
 import rasterio
 import shapely
 from click.testing import CliRunner, Result
+from rasterio.transform import from_origin
 from test_qgis import SYSTEM_PYTHON, has_qgis, qgis_environment
 from test_train_command import scene
 
@@ -143,6 +144,44 @@ def test_a_map_is_corrected_hardest_first(tmp_path: Path) -> None:
     filled = gpd.read_file(tmp_path / "labels.gpkg", layer="labels")
     assert filled["hardness"].tolist() == [0.8, 0, 0, 0]
     assert filled.geometry[0].bounds[0] == 500150
+
+
+def test_entropy_as_geoseg_writes_it_is_a_share_and_of_this_map(tmp_path: Path) -> None:
+    scene(tmp_path / "scene.tif")
+    with rasterio.open(tmp_path / "scene.tif") as file:
+        profile = file.profile | {"count": 1, "dtype": "uint8", "nodata": 255}
+    for name, shift in (("here", 0.0), ("afar", 9000.0)):
+        profile["transform"] = from_origin(500000 + shift, 5.4e6, 1, 1)
+        with rasterio.open(tmp_path / f"{name}.tif", "w", **profile) as file:
+            file.write(np.full((256, 256), 127, np.uint8), 1)
+            file.scales = (1 / 254,)
+    arguments = ("label", tmp_path / "scene.tif", "--classes", "soil,weed", "--from",
+                 the_map(tmp_path), "-o", tmp_path / "x.gpkg", "--entropy")  # fmt: skip
+    assert run(*arguments, tmp_path / "here.tif").exit_code == 0
+    filled = gpd.read_file(tmp_path / "x.gpkg", layer="labels")
+    assert filled["hardness"].tolist() == [0.5] * 4
+    refused = run(*arguments, tmp_path / "afar.tif", "--overwrite")
+    assert refused.exit_code == 2 and "shows none of the map's polygons" in refused.output
+
+
+def test_a_map_of_another_place_is_refused(tmp_path: Path) -> None:
+    scene(tmp_path / "scene.tif", west=800000.0)
+    result = run("label", tmp_path / "scene.tif", "--classes", "soil,weed", "--from",
+                 the_map(tmp_path), "-o", tmp_path / "x.gpkg")  # fmt: skip
+    assert result.exit_code == 2 and "none of its polygons lies on scene.tif" in result.output
+
+
+def test_the_scene_is_shown_in_its_colours(tmp_path: Path) -> None:
+    scene(tmp_path / "scene.tif", bands=4)
+    with rasterio.open(tmp_path / "scene.tif", "r+") as file:
+        file.descriptions = ("B02", "B03", "B04", "B08")
+    made = run("label", tmp_path / "scene.tif", "--classes", "a,b", "-o", tmp_path / "x.gpkg")
+    assert made.exit_code == 0, made.output
+    with zipfile.ZipFile(tmp_path / "x.qgz") as archive:
+        root = ET.fromstring(archive.read(archive.namelist()[0]).split(b"\n", 1)[1])
+    (renderer,) = root.iter("rasterrenderer")
+    shown = [renderer.get(f"{name}Band") for name in ("red", "green", "blue")]
+    assert shown == ["3", "2", "1"]
 
 
 def test_wrong_input_says_what_is_wrong(tmp_path: Path) -> None:

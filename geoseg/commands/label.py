@@ -113,6 +113,8 @@ def _of_map(scene: Scene, path: Path, legend: Legend, entropy: str | None) -> gp
         )
     if frame.crs is not None and scene.geobox.crs is not None:
         frame = moved(frame, _crs(scene), path)
+    if not frame.intersects(_outline(scene)).any():
+        raise InputError(f"{path}: none of its polygons lies on {scene.name}: give a map of it")
     if entropy is not None:
         hardness = _means(frame, Path(entropy))
     elif "score" in frame.columns:
@@ -132,6 +134,14 @@ def _of_map(scene: Scene, path: Path, legend: Legend, entropy: str | None) -> gp
     return out
 
 
+def _outline(scene: Scene) -> Any:
+    import shapely
+
+    rows, cols = scene.shape
+    corners = ((0, 0), (cols, 0), (cols, rows), (0, rows))
+    return shapely.Polygon([scene.geobox.affine @ corner for corner in corners])
+
+
 def _means(frame: gpd.GeoDataFrame, path: Path) -> NDArray[np.float64]:
     """Mean of a raster in each polygon; 0 where it shows nothing."""
     import rasterio
@@ -139,15 +149,19 @@ def _means(frame: gpd.GeoDataFrame, path: Path) -> NDArray[np.float64]:
 
     try:
         with rasterio.open(path, driver="GTiff") as file:
-            values, known = file.read(1).astype(np.float64), file.read_masks(1) > 0
-            places = frame.geometry
+            # geoseg's layers are levels of 254 with a scale
+            values = file.read(1).astype(np.float64) * file.scales[0] + file.offsets[0]
+            known = file.read_masks(1) > 0
+            places = frame
             if frame.crs is not None and file.crs is not None:
-                places = places.to_crs(file.crs.to_wkt())
-            shapes = ((shape, k) for k, shape in enumerate(places, 1))
+                places = moved(frame, file.crs.to_wkt(), path)
+            shapes = ((shape, k) for k, shape in enumerate(places.geometry, 1))
             place = rasterize(shapes, file.shape, transform=file.transform, dtype="int32")
     except rasterio.errors.RasterioIOError as error:
         raise InputError(f"{path}: can't be read: {error}") from error
     place = np.where(known & np.isfinite(values), place, 0)
+    if not place.any():
+        raise InputError(f"{path}: shows none of the map's polygons: give the entropy of this map")
     count = np.bincount(place.ravel(), minlength=len(frame) + 1)[1:]
     total = np.bincount(place.ravel(), np.nan_to_num(values).ravel(), len(frame) + 1)[1:]
     means: NDArray[np.float64] = total / np.maximum(count, 1)
@@ -185,6 +199,7 @@ def _write(
 def _project(
     scene_path: str, frame: gpd.GeoDataFrame, legend: Legend, output: Path, overwrite: bool
 ) -> None:
+    from geoseg.commands.view import shown_bands
     from geoseg.export.labelling import EditLayer, extent_qml, label_qml, write_labelling_project
 
     layers = [
@@ -198,6 +213,7 @@ def _project(
         output.with_suffix(".qgz"),
         title=f"Labels of {Path(scene_path).stem}",
         scene=scene_path,
+        bands=shown_bands(None, Path(scene_path)),
         bookmarks=marks,
         overwrite=overwrite,
     )

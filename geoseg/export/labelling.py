@@ -102,17 +102,22 @@ def write_labelling_project(
     *,
     title: str,
     scene: str | None = None,
+    bands: tuple[int, int, int] = (1, 2, 3),
     bookmarks: Mapping[str, tuple[float, float, float, float]] | None = None,
     overwrite: bool = False,
 ) -> None:
     """A .qgz with layers to edit, topmost first, and the scene below.
 
+    ``bands`` are the scene's that are shown as red, green and blue, from 1.
     ``bookmarks`` are places by name, in the CRS of the first layer.
 
     Raises OutputError, or InputError when the scene can't be read.
     """
     with written_beside(path, overwrite, kinds=("project",)) as part:
-        root = _document(layers, Path(path).resolve().parent, title, scene)
+        below = None
+        if scene is not None:
+            below = ProjectLayer(path=Path(scene), role="scene", name=Path(scene).stem, bands=bands)
+        root = _document(layers, Path(path).resolve().parent, title, below)
         _bookmarks(root, bookmarks or {}, _place(layers[0])[0])
         text = qgis.document(root)
         entry = zipfile.ZipInfo(f"{part.stem}.qgs", date().timetuple()[:6])
@@ -122,7 +127,7 @@ def write_labelling_project(
 
 
 def _document(
-    layers: Sequence[EditLayer], folder: Path, title: str, scene: str | None
+    layers: Sequence[EditLayer], folder: Path, title: str, scene: ProjectLayer | None
 ) -> ET.Element:
     root = ET.Element("qgis", version="3.22.0", projectname=qgis.clean_text(title))
     ET.SubElement(root, "title").text = qgis.clean_text(title)
@@ -132,10 +137,9 @@ def _document(
         _edit_layer(layer, f"geoseg_layer_edit_{number}", folder, tree, nodes)
     crs, extent = _place(layers[0])
     if scene is not None:
-        ground = ProjectLayer(path=Path(scene), role="scene", name=Path(scene).stem)
-        place = ground_of(ground)
+        place = ground_of(scene)
         crs, extent = place.crs or crs, place.extent
-        _scene_layer(ground, place.crs, folder, tree, nodes)
+        _scene_layer(scene, place.crs, folder, tree, nodes)
     if crs is not None:
         add_srs(ET.SubElement(root, "projectCrs"), crs)
     # snap to corners and edges within 12 px, and let neighbours share them
