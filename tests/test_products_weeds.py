@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from geoseg.cli import geoseg
 from geoseg.errors import InputError
 from geoseg.products.rows import find_rows, stand_table
 from geoseg.products.taskdata import to_taskdata
@@ -139,6 +142,16 @@ def test_task_data_says_what_the_prescription_says() -> None:
     sprayed = sum(rates[c] > 0 for c in codes.ravel().tolist()) * cell_m2
     wanted = found.cells.geometry.area[found.cells["rate_l_ha"] > 0].sum()
     assert sprayed == pytest.approx(wanted, rel=0.05)
+
+
+def test_a_category_that_is_not_there_is_said(tmp_path: Path) -> None:
+    """A name that is spelt wrong must not pass for a field without weeds."""
+    crop = weeds(plants(10.0, 0.7))
+    crop["category"] = "crop"
+    crop.to_file(tmp_path / "plants.gpkg")
+    run = CliRunner().invoke(geoseg, ["weeds", str(tmp_path / "plants.gpkg"), "--weed", "thistle"])
+    assert run.exit_code == 0, run.output
+    assert "no polygon is 'thistle' (there are crop): nothing is sprayed" in run.output
 
 
 def test_a_prescription_needs_metres() -> None:

@@ -61,6 +61,13 @@ def command(polygons: str, **options: Any) -> None:
     plants = _in_metres(read_polygons(polygons, None), polygons)
     weeds = plants[plants["category"] == options["weed"]]
     crop = plants[plants["category"] == options["crop"]]
+    if weeds.empty:
+        there = ", ".join(sorted(map(str, plants["category"].dropna().unique()))) or "nothing"
+        click.echo(
+            f"geoseg: {polygons}: no polygon is {options['weed']!r} (there are {there}): nothing "
+            "is sprayed; --weed names another category",
+            err=True,
+        )
     rows = _rows(crop, options)
     if rows is not None:
         click.echo(
