@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geoseg.errors import InputError
+from geoseg.export.columns import closed
 from geoseg.layers import PROBS, is_layer_name, layer_in_name
 from geoseg.modelitem import MODEL_ITEM, write_model_item
 from geoseg.scenefiles import colour_sources, files_of, one_file, taken_of
@@ -181,7 +182,7 @@ def licence_line(facts: Mapping[str, str]) -> str:
 def credit_line(facts: Mapping[str, str]) -> str:
     """What made a map, for the line below it."""
     licence = licence_line(facts)
-    model = facts.get("model", "")
+    model = closed(facts.get("model", ""))
     return f"Map: geoseg, {model}" + (f" ({licence})" if licence else "") if model else ""
 
 

@@ -26,16 +26,17 @@ from test_export_stac import check_extensions
 from test_scene_sources import make_safe
 
 from geoseg.cli import geoseg
-from geoseg.export.columns import aliases_in
+from geoseg.export.columns import aliases_in, closed
 from geoseg.export.facts import read_facts
 from geoseg.export.layout import print_layout
 from geoseg.export.mapcells import MapCells
 from geoseg.export.pagegrid import Grid
 from geoseg.export.scenetiles import SceneTiles
 from geoseg.export.vector import write_vector
+from geoseg.legend import Category, Legend
 from geoseg.scene.opening import SceneOptions, open_scene, open_scenes
 from geoseg.scenefiles import colour_sources, files_of, one_file, taken_of
-from geoseg.sharing import companions
+from geoseg.sharing import companions, credit_line
 
 
 def call(*arguments: object) -> Result:
@@ -311,3 +312,27 @@ def test_a_product_folder_is_shown_below_maps_that_are_there(tmp_path: Path) -> 
         assert 'id="s-0-0-0"' in (out / "m.html").read_text()
     again = call("project", out / "m.gpkg", safe, "-o", out / "m.qgz")
     assert again.exit_code == 2 and "--overwrite" in again.output
+
+
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [("plain", ""), ("\u202eab", "\u202c"), ("\u202ea\u202c", ""), ("\u2067\u202da", "\u202c\u2069"),
+     ("a\u202c", ""), ("", "")],
+)  # fmt: skip
+def test_what_follows_a_name_is_not_turned_around(text: str, end: str) -> None:
+    assert closed(text) == text + end
+    assert credit_line({"model": text or "m", "model_licence": "CC0"}).endswith(f"{end} (CC0)")
+
+
+def test_areas_in_a_project_are_not_turned_around(tmp_path: Path) -> None:
+    legend = Legend((Category(1, "\u202eab", "#000000"),), name="l")
+    frame = gpd.GeoDataFrame(
+        {"category_id": [1], "category": ["\u202eab"], "isthing": [True], "area_m2": [5e4]},
+        geometry=[shapely.box(0, 0, 9, 9)], crs=32721,
+    )  # fmt: skip
+    write_vector(frame, tmp_path / "m.gpkg", legend=legend)
+    done = call("project", tmp_path / "m.gpkg", "-o", tmp_path / "m.qgz")
+    assert done.exit_code == 0, done.output
+    with zipfile.ZipFile(tmp_path / "m.qgz") as archive:
+        text = archive.read("m.qgs").decode()
+    assert text.count("\u202eab\u202c (5.00 ha)") == 2 and "1. \u202eab\u202c, 5.00 ha" in text

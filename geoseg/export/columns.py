@@ -20,6 +20,7 @@ __all__ = [
     "POLYGONS",
     "aliases_in",
     "area_text",
+    "closed",
     "described",
     "plain_type",
     "provenance_json",
@@ -94,6 +95,11 @@ POLYGONS = pa.schema(
 )
 """Schema of an empty table of polygons whose own schema is not known."""
 
+_TURNS = dict.fromkeys("\u202a\u202b\u202d\u202e", "\u202c") | dict.fromkeys(
+    "\u2066\u2067\u2068", "\u2069"
+)
+"""Characters that turn the direction of writing, and what ends each."""
+
 
 def _words_of(names: Sequence[str]) -> dict[str, _Words]:
     """What is known of a table's columns."""
@@ -127,6 +133,21 @@ def _counts(prefix: str, names: Sequence[str]) -> dict[str, _Words]:
 def aliases_in(names: Iterable[str]) -> dict[str, str]:
     """Words for the columns of a table, of those that geoseg knows."""
     return {name: words.alias for name, words in _words_of(list(names)).items()}
+
+
+def closed(text: str) -> str:
+    """The text with its turns of writing direction ended: what follows is read as it stands.
+
+    >>> closed("plain"), closed("\u202eab")
+    ('plain', '\u202eab\u202c')
+    """
+    open_turns: list[str] = []
+    for letter in text:
+        if letter in _TURNS:
+            open_turns.append(_TURNS[letter])
+        elif open_turns and letter == open_turns[-1]:
+            open_turns.pop()
+    return text + "".join(reversed(open_turns))
 
 
 def area_text(area_m2: float) -> str:

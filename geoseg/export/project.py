@@ -17,7 +17,7 @@ from xml.etree import ElementTree as ET
 import pyogrio
 
 from geoseg.export import qgis
-from geoseg.export.columns import area_text
+from geoseg.export.columns import area_text, closed
 from geoseg.export.layout import print_layout
 from geoseg.export.ogr import date
 from geoseg.export.projectlayer import (
@@ -185,7 +185,7 @@ def _map_layer(
 def _names(project: Project) -> dict[int, str]:
     """Names with their areas, for the legend."""
     return {
-        c.id: f"{c.name} ({area_text(project.hectares[c.id] * 1e4)})"
+        c.id: f"{closed(c.name)} ({area_text(project.hectares[c.id] * 1e4)})"
         for c in project.legend
         if c.id in project.hectares
     }
@@ -231,7 +231,7 @@ def _bookmarks(root: ET.Element, layers: Sequence[ProjectLayer], main: Ground) -
             f"{x!r} {y!r}"
             for x, y in ((xmin, ymin), (xmax, ymin), (xmax, ymax), (xmin, ymax), (xmin, ymin))
         )
-        title = f"{rank}. {row.category}, {area_text(row.area_m2)}"
+        title = f"{rank}. {closed(row.category)}, {area_text(row.area_m2)}"
         mark = ET.SubElement(
             node,
             "Bookmark",
