@@ -84,30 +84,38 @@ def write_scene(path: Path, pixels: NDArray[np.uint8], compress: str) -> Path:
 
 
 def repeat_scene(path: Path, source: Path, side: int) -> Path:
-    """A VRT of any size that shows one small file again and again."""
+    """A VRT of any size that shows one small file again and again.
+
+    Of rows that are VRTs themselves: every handle keeps a list of all pieces.
+    """
     import rasterio
 
     with rasterio.open(source) as opened:
         size, count, wkt = opened.width, opened.count, opened.crs.to_wkt()
         t = opened.transform
-    bands = []
-    for band in range(1, count + 1):
-        parts = "".join(
-            f"<SimpleSource><SourceFilename relativeToVRT='1'>{source.name}</SourceFilename>"
-            f"<SourceBand>{band}</SourceBand>"
-            f"<SourceProperties RasterXSize='{size}' RasterYSize='{size}' DataType='Byte' "
-            "BlockXSize='512' BlockYSize='512'/>"
-            f"<SrcRect xOff='0' yOff='0' xSize='{size}' ySize='{size}'/>"
-            f"<DstRect xOff='{col}' yOff='{row}' xSize='{size}' ySize='{size}'/></SimpleSource>"
-            for row in range(0, side, size)
-            for col in range(0, side, size)
+    head = f"<SRS>{wkt}</SRS><GeoTransform>{t.c},{t.a},0,{t.f},0,{t.e}</GeoTransform>"
+    starts = range(0, side, size)
+
+    def write(target: Path, name: str, shape: tuple[int, int], places: list[list[int]]) -> Path:
+        high, wide = shape
+        bands = []
+        for band in range(1, count + 1):
+            parts = "".join(
+                f"<SimpleSource><SourceFilename relativeToVRT='1'>{name}</SourceFilename>"
+                f"<SourceBand>{band}</SourceBand>"
+                f"<SrcRect xOff='0' yOff='0' xSize='{w}' ySize='{size}'/>"
+                f"<DstRect xOff='{col}' yOff='{row}' xSize='{w}' ySize='{size}'/></SimpleSource>"
+                for row, col, w in places
+            )
+            bands.append(f"<VRTRasterBand dataType='Byte' band='{band}'>{parts}</VRTRasterBand>")
+        target.write_text(
+            f"<VRTDataset rasterXSize='{wide}' rasterYSize='{high}'>{head}{''.join(bands)}</VRTDataset>"
         )
-        bands.append(f"<VRTRasterBand dataType='Byte' band='{band}'>{parts}</VRTRasterBand>")
-    path.write_text(
-        f"<VRTDataset rasterXSize='{side}' rasterYSize='{side}'><SRS>{wkt}</SRS><GeoTransform>"
-        f"{t.c},{t.a},0,{t.f},0,{t.e}</GeoTransform>{''.join(bands)}</VRTDataset>"
-    )
-    return path
+        return target
+
+    row = path.with_suffix(".row.vrt")
+    write(row, source.name, (size, side), [[0, col, size] for col in starts])
+    return write(path, row.name, (side, side), [[top, 0, side] for top in starts])
 
 
 def clock(work: Callable[[], Any]) -> float:

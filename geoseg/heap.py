@@ -12,7 +12,8 @@ from functools import lru_cache
 
 __all__ = ["keep_memory", "one_heap"]
 
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -3, -4, -8
+_LARGE = 4 << 20
 
 
 def _set(*settings: tuple[int, int]) -> bool:
@@ -24,12 +25,14 @@ def _set(*settings: tuple[int, int]) -> bool:
 
 @lru_cache(maxsize=1)
 def one_heap() -> bool:
-    """Let all threads share one heap from now on; returns whether that was set.
+    """Let all threads share one heap from now on, and large arrays have memory of their own;
+    returns whether that was set.
 
     By default each thread gets a heap, and each keeps its own holes: blocks that are read,
-    predicted and written by turns in many threads left twice as much memory behind.
+    predicted and written by turns in many threads left twice as much memory behind. Arrays of
+    up to 32 MiB end up there too, once one of them was freed, and leave holes of that size.
     """
-    return _set((_M_ARENA_MAX, 1))
+    return _set((_M_ARENA_MAX, 1), (_M_MMAP_THRESHOLD, _LARGE))
 
 
 @lru_cache(maxsize=1)

@@ -307,7 +307,7 @@ def _write_polygons(
         crs=None if result.geobox.crs is None else result.geobox.crs.to_wkt(),
         provenance=provenance_of(result) | _outlines(result, options),
         overwrite=True,
-        options=VectorOptions(geometry_type=layer_type(options.geometry)),
+        options=VectorOptions(geometry_type=layer_type(options.geometry), threads=options.threads),
     )
 
 

@@ -68,9 +68,11 @@ def command(raster: str, output: str, **options: Any) -> None:
     from geoseg.export.degrees import check_place
     from geoseg.export.target import check_output
     from geoseg.export.vector import VectorOptions, write_vector
+    from geoseg.heap import one_heap
     from geoseg.outlines import as_geometry, layer_type
     from geoseg.polygons import polygon_batches
 
+    one_heap()
     check_output(output, overwrite=options["overwrite"])
     labels = _open(raster, options)
     check_place(output, labels.attributes.crs_wkt, raster)
@@ -94,7 +96,9 @@ def command(raster: str, output: str, **options: Any) -> None:
             legend=labels.attributes.legend,
             crs=labels.attributes.crs_wkt,
             overwrite=options["overwrite"],
-            options=VectorOptions(geometry_type=layer_type(options["geometry"])),
+            options=VectorOptions(
+                geometry_type=layer_type(options["geometry"]), threads=options["threads"]
+            ),
         )
     if not options["quiet"]:
         click.echo(f"{written} polygons in {output}")

@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from geoseg.ahead import ahead
 from geoseg.errors import OutputError
 from geoseg.export.bounds import bounds_of
 from geoseg.export.columns import provenance_json
@@ -29,22 +32,26 @@ _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _BOX = pa.struct([(side, pa.float64()) for side in _SIDES])
 _ROW_GROUP_ROWS = 65_536
 _ROW_GROUP_BYTES = 32 << 20
-_READERS = 2
+_MOST_READERS = 2
 """Threads that read back; each holds a row group."""
 
 
-def write(table: Table, path: Path, provenance: Mapping[str, str]) -> None:
-    """Write the table, row groups of up to 65,536 rows or 32 MiB."""
+def write(table: Table, path: Path, provenance: Mapping[str, str], threads: int = 1) -> None:
+    """Write the table, row groups of up to 65,536 rows or 32 MiB.
+
+    With several threads the next row group is gathered while the last is compressed.
+    """
     schema = pa.schema([*table.schema, pa.field("bbox", _BOX)])
     low, high = np.full(2, np.inf), np.full(2, -np.inf)
     # the least and the greatest WKB of a group help nobody, and the writer keeps both to the end
     told = [name for name in table.schema.names if name != "geometry"]
+    # looking for what repeats takes longer than writing numbers that don't
+    few = [name for name in told if _repeats(table.schema.field(name).type)]
     told += [f"bbox.{side}" for side in _SIDES]
-    # no two geometries are alike: looking for what repeats takes longer than writing them
-    how = {"write_statistics": told, "use_dictionary": told}
+    how = {"write_statistics": told, "use_dictionary": few or False}
     with pq.ParquetWriter(path, schema, compression="zstd", write_page_index=True, **how) as writer:
-        for group in _row_groups(table):
-            boxes = np.concatenate([bounds_of(c) for c in group.column("geometry").chunks])
+        groups = _bounded_groups(table)
+        for group, boxes in groups if threads == 1 else ahead(groups):
             if len(boxes):
                 low = np.fmin(low, np.nanmin(boxes[:, :2], axis=0, initial=np.inf))
                 high = np.fmax(high, np.nanmax(boxes[:, 2:], axis=0, initial=-np.inf))
@@ -54,6 +61,11 @@ def write(table: Table, path: Path, provenance: Mapping[str, str]) -> None:
         writer.add_key_value_metadata({"geo": json.dumps(_geo(table, bounds))})
         if provenance:
             writer.add_key_value_metadata({"geoseg": provenance_json(provenance)})
+
+
+def _repeats(kind: pa.DataType) -> bool:
+    """Whether values of a type are mostly few: names and small numbers."""
+    return pa.types.is_string(kind) or pa.types.is_dictionary(kind) or pa.types.is_uint8(kind)
 
 
 def _geo(table: Table, bounds: list[float] | None) -> dict[str, Any]:
@@ -84,16 +96,24 @@ def _row_groups(table: Table) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(waiting, table.schema)
 
 
-def count(path: Path) -> int:
+def _bounded_groups(table: Table) -> Iterator[tuple[pa.Table, NDArray[np.float64]]]:
+    """Row groups and the bounds of their rows."""
+    for group in _row_groups(table):
+        yield group, np.concatenate([bounds_of(c) for c in group.column("geometry").chunks])
+
+
+def count(path: Path, threads: int = 1) -> int:
     """Rows whose geometry can be read back; raises OutputError when the file is damaged."""
+    readers = min(threads, _MOST_READERS)
 
     def rows(start: int) -> int:
         with pq.ParquetFile(path) as file:
-            groups = range(start, file.num_row_groups, _READERS)
-            return sum(len(file.read_row_group(i, columns=["geometry"])) for i in groups)
+            groups = range(start, file.num_row_groups, readers)
+            read = partial(file.read_row_group, columns=["geometry"], use_threads=False)
+            return sum(len(read(i)) for i in groups)
 
     try:
-        with ThreadPoolExecutor(_READERS) as pool:
-            return sum(pool.map(rows, range(_READERS)))
+        with ThreadPoolExecutor(readers) as pool:
+            return sum(pool.map(rows, range(readers)))
     except (pa.ArrowException, OSError) as error:
         raise OutputError(f"{path.name}: could not be read back: {error}") from error

@@ -41,6 +41,8 @@ class VectorOptions:
         qml: a QGIS style instead of the one that the legend gives, or of shades by the
             number that cells and parcels were made for.
         descriptions: of columns, by name, shown in a GIS.
+        threads: with more than one, GeoParquet's row groups are gathered, and read back, beside
+            each other; GDAL holds the interpreter while it writes.
 
     """
 
@@ -48,6 +50,7 @@ class VectorOptions:
     geometry_type: str | None = None
     qml: str | None = None
     descriptions: Mapping[str, str] = field(default_factory=dict)
+    threads: int = 1
 
 
 def write_vector(
@@ -81,8 +84,8 @@ def write_vector(
         if part.suffix.lower() == ".parquet":
             from geoseg.export import geoparquet
 
-            geoparquet.write(source, part, facts)
-            found = geoparquet.count(part)
+            geoparquet.write(source, part, facts, options.threads)
+            found = geoparquet.count(part, options.threads)
         else:
             from geoseg.export import ogr
 
@@ -142,6 +145,8 @@ class Table:
             for batch in self._batches:
                 self.rows += batch.num_rows
                 yield self._plain(batch)
+        except GeneratorExit:  # nobody wants more
+            raise
         except BaseException as error:
             self.error = error
             raise

@@ -11,14 +11,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 from affine import Affine
 
+from geoseg.ahead import ahead
 from geoseg.errors import InputError
-from geoseg.vectorize.ahead import ahead
+from geoseg.switching import quick_switches
 from geoseg.vectorize.connect import CornerGroups
 from geoseg.vectorize.coverage import Coverage
 from geoseg.vectorize.dice import diced
@@ -55,6 +57,8 @@ _LOWEST = 64
 _TILE_CORNERS = 48_000
 """Corners are visited in the order of the rings: 16 bytes each, they should stay in the cache."""
 _NARROWEST, _WIDEST = 128, 1024
+_BATCHES_WAITING = 3
+"""Of a few MiB each: writers take some at a time."""
 
 Traced = tuple[Polygons, BlockArcs]
 
@@ -182,13 +186,14 @@ def polygonize_blocks(
 
     """
     attributes = replace(attributes, dtype=source.dtype)
-    with ThreadPoolExecutor(options.threads) as pool:
+    together = quick_switches() if options.threads > 1 else nullcontext()
+    with together, ThreadPoolExecutor(options.threads) as pool:
         traced: Iterable[Sequence[Traced]] = _traced(source, options, pool, on_rows)
         if options.threads > 1:  # the next strip while this one is merged
             traced = ahead(traced)
         rings = _merged(traced)
         batches = rechunked(_batches(rings, source.shape, options, attributes, pool))
-        yield from batches if options.threads == 1 else ahead(batches)
+        yield from batches if options.threads == 1 else ahead(batches, _BATCHES_WAITING)
 
 
 def _traced(
@@ -275,7 +280,9 @@ def _batches(
         for part in group.split(_PART_ROWS):
             groups.append((part, first_id))
             first_id += part.rows
-        yield from map(batch, groups) if options.threads == 1 else pool.map(batch, groups)
+        # one alone doesn't wait behind tiles
+        alone = options.threads == 1 or len(groups) == 1
+        yield from map(batch, groups) if alone else pool.map(batch, groups)
 
 
 def _pixel_size(ground: Ground | None, attributes: Attributes) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from geoseg.vectorize.ahead import ahead
+from geoseg.ahead import ahead
 
 
 def counted(n: int, log: list[str]) -> Iterator[int]:
