@@ -270,7 +270,7 @@ OF_THE_COMMAND_LINE = {  # jobs on clusters, several files, what the toolbox has
     "--overwrite", "--quiet", "--verbose", "--json", "--help", "--explain", "--samples", "--seeds",
     "--sample-column", "--keep", "--store", "--part", "--join", "--scheduler", "--tls",
     "--resources", "--dashboard", "--stack", "--mosaic", "--allow-vrt", "--allow-network",
-    "--evaluate-every", "--checkpoint-every",
+    "--evaluate-every", "--checkpoint-every", "--cross-validate",
 }  # fmt: skip
 VERBS = {"map": "map", "classic": "map", "polygonize": "polygonize", "train": "train",
          "evaluate": "evaluate", "areas": "areas", "page": "view"}  # fmt: skip

@@ -262,3 +262,27 @@ def test_the_first_convolution_is_spread_over_other_bands(tmp_path: Path) -> Non
     torch.testing.assert_close(five.state_dict()[first].sum(1), three.state_dict()[first].sum(1))
     second = "encoder.model.blocks.1.0.conv_pw.weight"
     assert torch.equal(five.state_dict()[second], three.state_dict()[second])
+
+
+def test_every_fold_validates_once_and_finished_ones_are_kept(files, tmp_path: Path) -> None:
+    image, labels, _ = files
+    out = tmp_path / "m.zip"
+    arguments = (image, "-l", labels, "-o", out, *FAST, *TINY, "--steps", "1",
+                 "--folds", "2", "--cross-validate")  # fmt: skip
+    result = train(*arguments)
+    assert result.exit_code == 0, result.output
+    assert not out.exists()
+    kept = json.loads((tmp_path / "m-folds.json").read_text())
+    bundles = [open_bundle(tmp_path / f"m-fold{k}.zip").card for k in (1, 2)]
+    assert ["fold 1 of 2" in bundles[0].accuracy, "fold 2 of 2" in bundles[1].accuracy] == [
+        True
+    ] * 2
+    mean = (kept["1"]["figures"]["mIoU"] + kept["2"]["figures"]["mIoU"]) / 2
+    line = next(x for x in result.output.splitlines() if x.startswith("mIoU"))
+    assert f"{mean:.4f}" in line
+    (tmp_path / "m-fold2.zip").unlink()
+    again = train(*arguments, "--overwrite")
+    assert again.exit_code == 0 and "fold 1: " in again.output, again.output
+    assert json.loads((tmp_path / "m-folds.json").read_text()) == kept
+    assert "m-fold1.zip: exists already" in train(*arguments, "--lr", "0.1").output
+    assert "leave --fold" in refused(*arguments, "--fold", "1")

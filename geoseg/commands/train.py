@@ -12,7 +12,7 @@ import click
 from geoseg.errors import InputError
 
 if TYPE_CHECKING:
-    from geoseg.learn.job import Job, Prepared
+    from geoseg.learn.job import Job, Outcome, Prepared
 
 LINE_EVERY_S = 10.0
 PAGES = (".html",)
@@ -88,6 +88,11 @@ PAGES = (".html",)
     help="Parts the places are split into; one validates.",
 )
 @click.option("--fold", type=click.IntRange(1), help="Which one validates; else the fittest.")
+@click.option(
+    "--cross-validate",
+    is_flag=True,
+    help="Train once per fold, to BUNDLE-fold1 and so on; ends with mean and spread.",
+)
 @click.option("--square-px", type=click.IntRange(8), help="Side of the places that are split.")
 @click.option("--buffer-px", type=click.IntRange(0), help="Left out around validation places.")
 @click.option(
@@ -126,16 +131,27 @@ def command(scenes: tuple[str, ...], **options: Any) -> None:
     \b
     geoseg train field.tif --labels labels.gpkg --out weeds.zip
     geoseg train a.tif --labels a.gpkg --task instance --exhaustive --out fields.zip
+    geoseg train field.tif --labels labels.gpkg --cross-validate --out weeds.zip
     geoseg map other.tif --model weeds.zip -o weeds.gpkg
     """
+    out = Path(options["out"])
+    if options["cross_validate"]:
+        _cross_validate(scenes, out, options)
+        return
+    page = Path(options["report"] or out.with_suffix(".html"))
+    _check_outputs(out, page, options["overwrite"])
+    outcome = _train(_job(scenes, options), out, page, options)
+    for name, value in outcome.figures.items():
+        click.echo(f"{name:<24} {value:.4f}")
+    click.echo(f"{out}: {outcome.card.name}, sha256 {outcome.card.sha256}; report in {page}")
+
+
+def _train(job: Job, out: Path, page: Path, options: dict[str, Any]) -> Outcome:
+    """One training with its report."""
     from geoseg.export.target import written_beside
     from geoseg.learn.job import prepare, run
     from geoseg.learn.report import report_html
 
-    out = Path(options["out"])
-    page = Path(options["report"] or out.with_suffix(".html"))
-    _check_outputs(out, page, options["overwrite"])
-    job = _job(scenes, options)
     prepared = prepare(job)
     for line in _described(prepared):
         click.echo(line, err=True)
@@ -143,9 +159,36 @@ def command(scenes: tuple[str, ...], **options: Any) -> None:
         outcome = run(job, out, prepared, progress, options["overwrite"])
     with written_beside(page, options["overwrite"], suffixes=PAGES) as part:
         part.write_text(report_html(outcome, prepared.notes), encoding="utf-8")
-    for name, value in outcome.figures.items():
-        click.echo(f"{name:<24} {value:.4f}")
-    click.echo(f"{out}: {outcome.card.name}, sha256 {outcome.card.sha256}; report in {page}")
+    return outcome
+
+
+def _cross_validate(scenes: tuple[str, ...], out: Path, options: dict[str, Any]) -> None:
+    """Every fold validates once; folds that an earlier run finished are kept."""
+    from dataclasses import replace
+
+    from geoseg.learn.folds import FoldTable, fold_path
+    from geoseg.learn.job import begun_with
+    from geoseg.models.deep.bundle import open_bundle
+
+    if options["fold"] or options["report"]:
+        raise InputError("--cross-validate trains every fold: leave --fold and --report out")
+    table = FoldTable.beside(out)
+    for fold in range(1, options["folds"] + 1):
+        path, job = fold_path(out, fold), _job(scenes, options)
+        job = replace(job, split=replace(job.split, fold=fold))
+        begun = begun_with(job)
+        if path.exists() and table.has(fold, begun, open_bundle(path).card.sha256):
+            click.echo(f"geoseg: fold {fold}: {path} is there already", err=True)
+            continue
+        page = path.with_suffix(".html")
+        _check_outputs(path, page, options["overwrite"])
+        click.echo(f"geoseg: fold {fold} of {options['folds']}", err=True)
+        done = _train(job, path, page, options)
+        table.add(fold, done.figures, begun, done.card.sha256)
+    table.rows = {fold: table.rows[fold] for fold in range(1, options["folds"] + 1)}
+    for line in table.lines():
+        click.echo(line)
+    click.echo(f"{table.path}: figures of {options['folds']} folds; a model of each beside it")
 
 
 def _check_outputs(out: Path, page: Path, overwrite: bool) -> None:

@@ -27,7 +27,7 @@ from geoseg.models.deep.architectures import Architecture, build, defaults
 from geoseg.models.deep.bundle import write_bundle
 from geoseg.models.segmenter import ModelCard, Task
 
-__all__ = ["Job", "Outcome", "Prepared", "Split", "job_folder", "prepare", "run"]
+__all__ = ["Job", "Outcome", "Prepared", "Split", "begun_with", "job_folder", "prepare", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,10 +185,15 @@ def _card(
     )
 
 
+def begun_with(job: Job) -> dict[str, Any]:
+    """All that decides the weights, as JSON values: the job, and the sha256 of its files."""
+    files = (*job.scenes, *labels_for(job.scenes, job.labels))
+    return {"job": json.loads(json.dumps(asdict(job), default=str)), "sha256": digest(files)}
+
+
 def _claim(folder: Path, job: Job) -> None:
     """Note what the training is of; refuse to go on with something else."""
-    files = (*job.scenes, *labels_for(job.scenes, job.labels))
-    mine = {"job": json.loads(json.dumps(asdict(job), default=str)), "sha256": digest(files)}
+    mine = begun_with(job)
     note = folder / "job.json"
     if note.exists():
         theirs = json.loads(note.read_text())
