@@ -41,7 +41,10 @@ function classRow(map, c, total, parent) {
   const swatch = make("span", undefined, label);
   swatch.className = "swatch";
   swatch.style.background = c.colour;
-  make("bdi", c.name, label).className = "name";
+  const name = make("bdi", undefined, label);
+  name.className = "name";
+  // long names break behind their underscores, not anywhere
+  for (const part of c.name.split(/(?<=_)/)) name.append(part, document.createElement("wbr"));
   const percent = (100 * c.area) / total;
   const share = percent < 0.05 ? "< 0.1 %" : `${number(percent, 1)} %`;
   const text = map.areas ? `${ground(c.area)} · ${share}` : share;
