@@ -5,14 +5,18 @@ python benchmarks/fields_model.py DATA MODEL OUT
 DATA is the folder naip_us. Its last three scenes by name are mapped whole with ``geoseg map`` at
 the model's GSD, to polygons; these and the drawn fields are laid on the scene's grid of 1 m and
 held against each other by what ``geoseg evaluate`` is made of: IoU of the extent, and PQ and F1 of
-fields matched at IoU above 0.5, over all three and each. What isn't drawn counts as no field. OUT
-gets the maps and a picture.
+fields matched at IoU above 0.5, over all three and each. What isn't drawn counts as no field. Then
+what became of each drawn field that isn't right: ``missed`` (found fields cover less than half of it),
+``in pieces`` (no found field covers half of it), or ``in one`` (a found field covers half of it or
+more, but reaches beyond it): with a neighbour of the same look (mean colours within 12 of 255
+levels in each band) or another. OUT gets the maps and a picture.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 
 import geopandas as gpd
@@ -27,6 +31,7 @@ from geoseg.assess.overlap import BACKGROUND, OverlapTable, segment_key
 from geoseg.cli import geoseg
 
 SHOWN = 360
+ALIKE = 12
 COLOURS = ((255, 255, 255), (255, 210, 0))
 
 
@@ -53,6 +58,34 @@ def numbers(polygons: gpd.GeoDataFrame, image: Path) -> np.ndarray:
     return rasterize(pairs, out_shape=shape, transform=affine, dtype="int32") * valid
 
 
+def fates(truth: np.ndarray, found: np.ndarray, pixels: np.ndarray) -> Counter[str]:
+    """What became of each drawn field; ``pixels`` (band, row, col) on the same grid."""
+    count: Counter[str] = Counter()
+    sizes = np.bincount(found.ravel())
+    for drawn in np.unique(truth[truth > 0]):
+        own = truth == drawn
+        area = own.sum()
+        shares = np.bincount(found[own], minlength=len(sizes))
+        shares[0] = 0
+        best = int(shares.argmax())
+        if shares[best] > 0.5 * (area + sizes[best] - shares[best]):
+            count["right"] += 1
+        elif shares.sum() < area / 2:
+            count["missed"] += 1
+        elif shares[best] < area / 2:
+            count["in pieces"] += 1
+        else:
+            others = np.bincount(truth[(found == best) & ~own])
+            others[:1] = 0
+            if not others.any():
+                count["in one with no field"] += 1
+                continue
+            colours = [pixels[:, truth == k].mean(1) for k in (drawn, others.argmax())]
+            alike = np.abs(colours[0] - colours[1]).max() < ALIKE
+            count["in one, alike" if alike else "in one, unlike"] += 1
+    return count
+
+
 def figures(table: OverlapTable, extent: np.ndarray) -> dict[str, float]:
     """Of one scene or several; ``extent``: pixels in both and in either."""
     quality = match_segments(table).quality()
@@ -74,6 +107,7 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     table, extent, pictures = OverlapTable.empty(), np.zeros(2), []
+    fate: Counter[str] = Counter()
     for number, image in enumerate(sorted((args.data / "train").glob("*.tif"))[-3:]):
         polygons = mapped(image, args.model, args.out / f"{image.stem}.gpkg")
         found = numbers(polygons, image)
@@ -86,8 +120,13 @@ def main() -> None:
         both = np.array([((truth > 0) & (found > 0)).sum(), ((truth > 0) | (found > 0)).sum()])
         print(image.stem, json.dumps(figures(own, both)))
         table, extent = table + own, extent + both
+        with rasterio.open(image) as file:
+            own_fate = fates(truth, found, file.read())
+        print(image.stem, dict(sorted(own_fate.items())))
+        fate += own_fate
         pictures.append(panels(image, truth, found))
     print("all", json.dumps(figures(table, extent)))
+    print("all", dict(sorted(fate.items())))
     picture = Image.fromarray(np.concatenate(pictures, 1))
     small = picture.convert(
         "P", palette=Image.Palette.ADAPTIVE, colors=20, dither=Image.Dither.NONE

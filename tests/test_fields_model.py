@@ -51,6 +51,33 @@ def test_it_finds_fields_where_it_never_was(tmp_path: Path) -> None:
     assert parcels["area_ha"].sum() == pytest.approx((found > 0).sum() / 1e4, rel=0.02)
 
 
+def test_strips_of_two_crops_are_told_apart(tmp_path: Path) -> None:
+    with rasterio.open(DATA / "fields.tif") as file:
+        pixels, affine, crs = file.read().astype(np.float32), file.transform, file.crs
+    with rasterio.open(DATA / "fields_ids.tif") as file:
+        ids = file.read(1)
+    # the largest field in wavy strips of 24 m, every other one redder
+    field = ids == np.bincount(ids.ravel())[1:].argmax() + 1
+    row, col = np.mgrid[: ids.shape[0], : ids.shape[1]]
+    wave = 12 * np.sin((0.8 * col - 0.6 * row) / 40)
+    strip = ((0.8 * row + 0.6 * col + wave) // 24).astype(np.int32)
+    pixels[:, field & (strip % 2 == 1)] += np.array([[35], [-10], [5]], np.float32)
+    truth = np.where(field, strip - strip.min() + 1, 0)
+    size = {"height": ids.shape[0], "width": ids.shape[1], "transform": affine, "crs": crs}
+    with rasterio.open(
+        tmp_path / "strips.tif", "w", driver="GTiff", count=3, dtype="uint8", **size
+    ) as file:
+        file.write(pixels.clip(0, 255).astype(np.uint8))
+    target = tmp_path / "parcels.gpkg"
+    done = CliRunner().invoke(geoseg, ["fields", str(tmp_path / "strips.tif"), "-o", str(target)])
+    assert done.exit_code == 0, done.output
+    shapes = ((shape, k) for k, shape in enumerate(gpd.read_file(target).geometry, 1))
+    found = rasterize(shapes, out_shape=ids.shape, transform=affine, dtype="int32") * field
+    keys = [segment_key(np.where(i > 0, 1, 255), i, none=BACKGROUND) for i in (truth, found)]
+    quality = match_segments(OverlapTable.of(*keys)).quality()
+    assert quality.tp + quality.fn == 19 and quality.tp >= 13
+
+
 def test_a_scene_without_a_place_has_no_parcels(tmp_path: Path) -> None:
     with rasterio.open(DATA / "fields.tif") as file:
         pixels = file.read()

@@ -1,26 +1,33 @@
 """Train the fields model: parcels in aerial RGB images, as extent, boundary and distance.
 
-python examples/train/fields.py DATA ENCODER BUNDLE [--steps 1000] [--seed 0]
+python examples/train/fields.py DATA START BUNDLE [--steps 1000] [--strips 0] [--seed 0]
 
 DATA is the folder naip_us (train/*.tif with *_fields.gpkg, and the pictures of unknown
-scale); ENCODER a safetensors file of timm's tf_efficientnet_lite0. The last three scenes by
-name are never trained on. The last scene and the last two pictures of what remains are not
-trained on either: settings are chosen there, by fields_bundle.py. The steps are fixed beforehand
-and the last averaged weights are kept; the validation scenes are only looked at, for the learning
-curve. Training and mapping happen at 2 m, about the scale of the pictures. All else is what
-'geoseg train --task instance' does, which can't be used as it is because the pictures have no
-scale. Killed, it goes on with the same command.
+scale); START a safetensors file of timm's tf_efficientnet_lite0, or a bundle to go on from. The
+model that comes with geoseg was trained in two rounds, with fields_bundle.py after each (it halves
+the precision of the weights): 1000 steps from the encoder, then 1200 steps from that bundle with
+--strips 0.4, where four of ten windows show the same places with strips laid into their fields
+(fields_strips.py).
+
+The last three scenes by name are never trained on nor looked at. The last scene and the last two
+pictures of what remains are not trained on either: the learning curve is drawn there, and
+settings are chosen with them, by fields_bundle.py. The steps are fixed beforehand and the last
+averaged weights are kept. Training happens at 2 m, about the scale of the pictures. All else is
+what 'geoseg train --task instance' does, which can't be used as it is because the pictures have
+no scale. Killed, it goes on with the same command.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
 import rasterio
+from fields_strips import squares, stripped
 from rasterio.features import rasterize
 from skimage.draw import polygon2mask
 from weeds import DECODER, RGB, half
@@ -33,6 +40,7 @@ from geoseg.learn.train import Schedule
 
 HELD = 3
 CHOSEN_ON = 1, 2  # scenes, pictures
+GUISES = 2  # of each place with strips in it
 
 
 def scene(path: Path) -> Labelled:
@@ -82,6 +90,20 @@ def read(paths: list[Path]) -> tuple[Labelled, ...]:
     return tuple(scene(p) if p.suffix == ".tif" else picture(p) for p in paths)
 
 
+def with_strips(grounds: tuple[Labelled, ...], share: float) -> tuple[Labelled, ...]:
+    """The places, and each with strips laid into it, drawn for ``share`` of the windows."""
+    if not share:
+        return grounds
+    bank = squares(grounds)
+    weight = share / (1 - share) / GUISES
+    guises = [
+        replace(stripped(ground, bank, 1000 * guise + k), weight=weight)
+        for guise in range(GUISES)
+        for k, ground in enumerate(grounds)
+    ]
+    return *grounds, *guises
+
+
 def files(paths: list[Path]) -> dict[str, tuple[Path, ...]]:
     """Images and labels, as a job names them."""
     images = [p.with_suffix(".png") if p.suffix == ".json" else p for p in paths]
@@ -92,13 +114,14 @@ def files(paths: list[Path]) -> dict[str, tuple[Path, ...]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
-    parser.add_argument("encoder", type=Path)
+    parser.add_argument("start", type=Path)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--strips", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
-    learnt, _, held = parts(args.data)
+    learnt, kept, _ = parts(args.data)
     schedule = Schedule(
         steps=args.steps, batch=4, seed=args.seed, evaluate_every=200, checkpoint_every=25
     )
@@ -106,19 +129,19 @@ def main() -> None:
         **files(learnt),
         task="instance",
         options={"decoder_channels": list(DECODER)},
-        start=args.encoder,
+        start=args.start,
         augmentation=Augmentation(scale=(0.7, 1.4), gain=0.35, bias=0.35, band_bias=0.15),
         threads=args.threads,
         schedule=schedule,
     )
     prepared = Prepared(
         goal=Goal(task="instance", classes=("background", "field"), things=frozenset({"field"})),
-        train=read(learnt),
-        validation=read(held),
+        train=with_strips(read(learnt), args.strips),
+        validation=read(kept),
         normalization=RGB,
         bands=("red", "green", "blue"),
         gsd_m=(1.6, 2.5),
-        where="the last three scenes of naip_us",
+        where="a scene and two pictures that were kept",
     )
 
     def progress(entry: dict) -> None:
