@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +97,19 @@ def rasterio_shapely(labels: np.ndarray) -> int:
 def xarray_spatial(labels: np.ndarray) -> int:
     """xarray-spatial's NumPy path, which has no nodata: zeros become polygons too."""
     import xarray as xr
-    from xrspatial.experimental.polygonize import polygonize
 
+    try:
+        from xrspatial import polygonize
+    except ImportError:  # before 0.6
+        from xrspatial.experimental.polygonize import polygonize
     return len(polygonize(xr.DataArray(labels.astype(np.int32)), connectivity=4)[0])
+
+
+def contourrs(labels: np.ndarray) -> int:
+    """contourrs, which needs Python 3.12, to WKB in Arrow as ours."""
+    from contourrs import shapes_arrow
+
+    return int(shapes_arrow(labels, mask=labels != 0, connectivity=4).num_rows)
 
 
 def cpu(work: Callable[[], Any]) -> float:
@@ -110,7 +121,8 @@ def cpu(work: Callable[[], Any]) -> float:
 def versions() -> str:
     from importlib.metadata import version
 
-    names = ("numba", "numpy", "shapely", "rasterio", "xarray-spatial", "pyarrow")
+    names = ["numba", "numpy", "shapely", "rasterio", "xarray-spatial", "pyarrow"]
+    names += ["contourrs"] if find_spec("contourrs") else []
     found = ", ".join(f"{n} {version(n)}" for n in names)
     with open("/proc/cpuinfo") as info:
         model = next(line.split(":")[1].strip() for line in info if "model name" in line)
@@ -124,26 +136,35 @@ def speed(*names: str, n: int = 4096) -> None:
         ours(warm)
         ours(warm, shared_vertices=True)
     xarray_spatial(np.eye(8, dtype=np.uint8))
-    print("| raster | rasterio | xarray-spatial | geoseg | ratio | ratio | shared vertices |")
-    print("|---|---|---|---|---|---|---|")
-    ways: dict[str, Callable[[np.ndarray], int]] = {
-        "r": rasterio_shapely,
-        "x": xarray_spatial,
-        "g": ours,
-        "s": lambda labels: ours(labels, shared_vertices=True),
+    peers: dict[str, Callable[[np.ndarray], int]] = {
+        "rasterio": rasterio_shapely,
+        "xarray-spatial": xarray_spatial,
     }
+    if find_spec("contourrs"):
+        peers["contourrs"] = contourrs
+    ways = peers | {
+        "geoseg": ours,
+        "shared": lambda labels: ours(labels, shared_vertices=True),
+    }
+    to_peers = " | ".join(f"to {name}" for name in peers)
+    print(f"| raster | {' | '.join(peers)} | geoseg | {to_peers} | shared vertices |")
+    print("|---" * (2 * len(peers) + 3) + "|")
     for name in names or NAMES:
         labels = raster(name, n)
         rates: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(REPEATS):
             for way, work in ways.items():
                 rates[way].append(labels.size / cpu(lambda w=work, a=labels: w(a)) / 1e6)
-        r, x, g, s = (statistics.median(rates[k]) for k in "rxgs")
-        to_r = statistics.median(b / a for a, b in zip(rates["r"], rates["g"], strict=True))
-        to_x = statistics.median(b / a for a, b in zip(rates["x"], rates["g"], strict=True))
-        to_s = statistics.median(b / a for a, b in zip(rates["g"], rates["s"], strict=True))
-        print(f"| {name} | {r:.2f} | {x:.1f} | {g:.0f} | {to_r:.0f}x | {to_x:.1f}x | ", end="")
-        print(f"{s:.0f} ({to_s:.2f}) |", flush=True)
+
+        def ratio(way: str, to: str, rates: dict[str, list[float]] = rates) -> float:
+            return statistics.median(b / a for a, b in zip(rates[to], rates[way], strict=True))
+
+        cells = [name, *(f"{statistics.median(rates[peer]):.2f}" for peer in peers)]
+        cells.append(f"{statistics.median(rates['geoseg']):.0f}")
+        cells += [f"{ratio('geoseg', peer):.1f}x" for peer in peers]
+        shared = statistics.median(rates["shared"])
+        cells.append(f"{shared:.0f} ({ratio('shared', 'geoseg'):.2f})")
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def simplify(n: int = 2048) -> None:

@@ -68,11 +68,9 @@ def command(raster: str, output: str, **options: Any) -> None:
     from geoseg.export.degrees import check_place
     from geoseg.export.target import check_output
     from geoseg.export.vector import VectorOptions, write_vector
-    from geoseg.heap import one_heap
     from geoseg.outlines import as_geometry, layer_type
     from geoseg.polygons import polygon_batches
 
-    one_heap()
     check_output(output, overwrite=options["overwrite"])
     labels = _open(raster, options)
     check_place(output, labels.attributes.crs_wkt, raster)

@@ -127,16 +127,22 @@ def trace_tile(tile: Tile, straight: bool) -> tuple[Polygons, BlockArcs]:
     table = _summed(tile.score)
     origin = (tile.window.row_off, tile.window.col_off, tile.column, width)
     rec = _records(4 * (height + width) + 4 * height * width)
-    row_owner = np.empty(height, np.int64)
-    n = link_corners(pixels, (nodata, tile.column, width), straight, rec, row_owner)
+    closed, still_open = _trace(pixels, (nodata, tile.column, width), straight, rec, table, origin)
+    return Polygons(*closed), BlockArcs(tile.window, *still_open)
+
+
+@kernel
+def _trace(pixels: Any, mark: Any, straight: bool, rec: Any, table: Any, origin: Any) -> Any:
+    """All kernels of a tile in one: threads don't meet at the interpreter between them."""
+    row_owner = np.empty(pixels.shape[0] - 1, np.int64)
+    n = link_corners(pixels, mark, straight, rec, row_owner)
     rings, xy, ends, on_arcs = walk(pixels, table, origin, rec, n)
     arcs, pairs, arc_xy = cut_arcs(pixels, table, origin, rec, ends, on_arcs)
     roots = find_roots(rec, rings)
     start, count, polygons = collect_polygons(rings, roots)
     rest = (rec, row_owner, origin[0], table)
     pieces, holes, open_xy, rows, left = open_part(rings, roots, xy, arcs, arc_xy, rest)
-    done = Polygons(xy, start, count, polygons)
-    return done, BlockArcs(tile.window, arcs, pairs, pieces, holes, open_xy, rows, left)
+    return (xy, start, count, polygons), (arcs, pairs, pieces, holes, open_xy, rows, left)
 
 
 class _Merger:
