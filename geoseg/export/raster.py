@@ -35,7 +35,7 @@ Source = NDArray[Any] | Callable[[Window], NDArray[Any]]
 Kind = Literal["category", "score", "instance"]
 
 _STEP = 2048
-_CACHE_MB = 128
+_CACHE_BYTES = 16 << 20
 _DTYPE = {"category": "uint8", "score": "uint8", "instance": "uint32"}
 _NODATA = {"category": NODATA_CATEGORY, "score": 255, "instance": 0}
 _SCORE_SCALE = 1 / 254
@@ -86,7 +86,7 @@ def write_raster(
     with written_beside(path, overwrite, kinds=("raster",)) as part:
         plain = part.with_name("plain")  # no output is called so: it has an extension
         try:
-            with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB):
+            with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES):
                 sums, counts = _fill(read, plain, geobox, legend, options)
                 _tag(plain, with_legend(provenance, legend), options)
                 _to_cog(plain, part, options)

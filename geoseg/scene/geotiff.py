@@ -41,7 +41,9 @@ LOCAL_FILES = Access()
 MAX_BLOCK_BYTES = 1 << 28
 """A file's own block beyond this is refused: one pixel of it costs the whole block."""
 
-_GDAL = {
+_CACHE_BYTES = 64 << 20
+_GDAL: dict[str, Any] = {
+    "GDAL_CACHEMAX": _CACHE_BYTES,  # else a twentieth of the machine's memory fills with blocks
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",  # else a cut JPEG reads as grey without a word
     "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",  # folders with 100,000 files
 }
@@ -73,7 +75,7 @@ def _opened(source: Source) -> Iterator[DatasetReader]:
         yield dataset
 
 
-def _options(source: Source) -> dict[str, str]:
+def _options(source: Source) -> dict[str, Any]:
     return _GDAL if source.network else _GDAL | _LOCAL_ONLY
 
 
