@@ -57,12 +57,12 @@ def _read_outlines(data: Any, numbers: Any, values: Any, ends: Any, known: Any, 
         if known[row]:
             continue
         at, end = np.int64(ends[row]), np.int64(ends[row + 1])
-        parts = 1
+        parts: Any = 1
         if end - at >= _HEAD and data[at] == 1 and numbers[at + 1] == _MULTIPOLYGON:
             parts = np.int64(numbers[at + 5])
             at += _HEAD
         west, south, east, north = np.inf, np.inf, -np.inf, -np.inf
-        whole = True
+        whole: Any = True
         for _ in range(parts):
             whole = end - at >= _HEAD and data[at] == 1 and numbers[at + 1] == _POLYGON
             if not whole:
