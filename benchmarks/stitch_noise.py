@@ -2,9 +2,11 @@
 
     python benchmarks/stitch_noise.py            the whole table
     python benchmarks/stitch_noise.py 160/32 strips   one of its rows, for some kinds of object
+    python benchmarks/stitch_noise.py cut 160/32      only fragments that are cut are split
 
 PQ of the same network (outlines moved by up to 2 px, 5 % of the fragments that show less than
-half their object missed, 5 % split) on each scene as one tile; in tiles, joined by
+half their object missed, 5 % of all fragments split or, with ``cut``, of those that show less
+than half, so that nothing is split where there is one tile) on each scene as one tile; in tiles, joined by
 ``OverlapJoin``; in the same tiles, joined by someone who knows the true object of each fragment
 and joins those that other tiles connect, or all of them (``oracle.ideal``). Printed as Markdown.
 """
@@ -20,7 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from oracle import FAIR, NOISY_SCENES, ideal, predict, predict_knowing, stitched
+from oracle import CUT, FAIR, NOISY_SCENES, Noise, ideal, predict, predict_knowing, stitched
 
 from geoseg.assess.instances import Quality, match_segments
 from geoseg.assess.overlap import BACKGROUND, OverlapTable, segment_key
@@ -44,7 +46,7 @@ def pooled(qualities):
     return Quality(*(sum(getattr(q, part) for q in qualities) for part in parts)).pq
 
 
-def scores(name: str, tile: int, halo: int) -> list[float]:
+def scores(name: str, tile: int, halo: int, noise: Noise = FAIR) -> list[float]:
     """PQ as one tile, in tiles, in tiles by who knows, by who knows without seeing."""
     make, seeds = NOISY_SCENES[name]
     found: list[list[Quality]] = [[], [], [], []]
@@ -52,8 +54,8 @@ def scores(name: str, tile: int, halo: int) -> list[float]:
         one = next(iter(TileGrid(truth.shape, max(truth.shape), 0)))
         many = TileGrid(truth.shape, tile, halo)
         for seed in range(seeds):
-            whole = predict(truth, one, FAIR, seed).instance_id
-            made = {tile.index: predict_knowing(truth, tile, FAIR, seed) for tile in many}
+            whole = predict(truth, one, noise, seed).instance_id
+            made = {tile.index: predict_knowing(truth, tile, noise, seed) for tile in many}
             maps = [
                 whole[one.core.relative_to(one.read).slices],
                 stitched(truth, OverlapJoin(), many, 4, lambda t, m=made: m[t.index][0])[
@@ -67,13 +69,15 @@ def scores(name: str, tile: int, halo: int) -> list[float]:
     return [pooled(kind) for kind in found]
 
 
-def main(size: str = "", *names: str) -> None:
+def main(*arguments: str) -> None:
+    noise = CUT if "cut" in arguments else FAIR
+    size, *names = [a for a in arguments if a != "cut"] or [""]
     sizes = [tuple(int(n) for n in size.split("/"))] if size else SIZES
     print("| objects | tile/halo | one tile | tiles | ideal | all joined |")
     print("|---|---|---|---|---|---|")
     for name in names or NOISY_SCENES:
         for tile, halo in sizes:
-            row = " | ".join(f"{value:.3f}" for value in scores(name, tile, halo))
+            row = " | ".join(f"{value:.3f}" for value in scores(name, tile, halo, noise))
             print(f"| {name} | {tile}/{halo} | {row} |", flush=True)
 
 

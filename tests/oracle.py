@@ -25,16 +25,21 @@ Truth = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Noise:
-    """Share of fragments, and pixels."""
+    """Share of fragments, and pixels. Only fragments with less than half their object in the
+    tile are dropped; ``split_any``: others are split, too, and so are whole objects.
+    """
 
     outline_px: int = 0
     dropped: float = 0.0
     split: float = 0.0
     merged: float = 0.0
+    split_any: bool = True
 
 
 NONE = Noise()
 FAIR = Noise(outline_px=2, dropped=0.05, split=0.05)
+CUT = Noise(outline_px=2, dropped=0.05, split=0.05, split_any=False)
+"""Of these only fragments that are cut are split. Nothing is where a scene is one tile."""
 
 
 def window_of(truth: Truth, tile: Tile) -> Truth:
@@ -106,8 +111,8 @@ def _noisy(
         label, box = boxes[k]
         if box is None:
             continue
-        pixels = np.count_nonzero(labels[box] == label)
-        if 2 * pixels < whole_px[objects[label]] and rng.random() < noise.dropped:
+        cut = 2 * np.count_nonzero(labels[box] == label) < whole_px[objects[label]]
+        if cut and rng.random() < noise.dropped:
             continue
         rows, cols = _moved(wide, label, box, reach, rng)
         inside = (rows >= 0) & (rows < labels.shape[0]) & (cols >= 0) & (cols < labels.shape[1])
@@ -116,7 +121,7 @@ def _noisy(
             continue
         known.append(objects[label])
         ids = np.full(len(rows), len(known) - 1)
-        if rng.random() < noise.split:
+        if (cut or noise.split_any) and rng.random() < noise.split:
             known.append(objects[label])
             along = rows if np.ptp(rows) > np.ptp(cols) else cols
             ids[along > rng.uniform(along.min(), along.max())] = len(known) - 1

@@ -2,11 +2,12 @@
 
 Two tiles that touch, also at a corner, both saw the pixels where their read windows
 intersect. A fragment of one and a fragment of the other are the same object when they
-overlap there: by at least ``threshold`` of the smaller (or of their union), and where the
-two cores meet or broadly; or when they, or a connected piece of one and one of the other, are
-alike: their overlap is a good share of their union. Links are transitive. Contact alone never
-links: it would fuse neighbouring parcels. What a tile missed takes the things of its
-neighbours (``extend``).
+overlap there broadly and by at least ``threshold`` of the smaller (or of their union), near
+where the two cores meet or by more. Outlines that are 2 px off overlap thinly where two objects
+touch. So a thin overlap counts only between fragments that are alike (their overlap is a good
+share of their union) or one mostly inside the other, if both cores keep them or it is large, and
+if not each has another counterpart. Links are transitive. Contact alone never links: it would fuse
+neighbouring parcels. What a tile missed takes the things of its neighbours (``extend``).
 
 Each pair of tiles is compared alone and in whole numbers, inside a block as across blocks
 (from strips in the frames), so the result does not depend on the blocks.
@@ -66,11 +67,12 @@ class OverlapJoin:
             meet; 0: anywhere in the halo. Slivers at a window's far edge say nothing.
         broad_px: an overlap that holds a square of this side counts anywhere in the halo:
             no sliver does.
-        firm_px: nearer the seam it holds a square of this side, or is more than half of one
-            of both fragments, as its tile saw it whole: outlines that are 2 px off each
-            overlap by 4 px where two objects touch.
-        alike: two fragments that overlap by this share of their union are one, however small
-            and far from the seam: both tiles saw the same sliver.
+        firm_px: nearer the seam it holds a square of this side; with less it is thin: outlines
+            that are 2 px off each overlap by 4 px where two objects touch.
+        alike: two fragments that overlap thinly are one if it is by this share of their union,
+            however small and far from the seam: both tiles saw the same sliver.
+        crowd_px: with fewer pixels a thin overlap joins only what both cores keep: small objects
+            in a crowd overlap their neighbours, and many tiles that only look on see them.
 
     An object's category is that of most of its pixels (ties: the lower id), its score the
     mean of its pixels' levels, both by the tiles whose cores these are in; ids count from 1
@@ -84,6 +86,7 @@ class OverlapJoin:
     broad_px: int = 6
     firm_px: int = 5
     alike: float = 0.3
+    crowd_px: int = 100
 
     def collect(
         self, block: Block, results: Sequence[tuple[Tile, TileResult]], valid: NDArray[np.bool_]
@@ -171,18 +174,34 @@ class OverlapJoin:
         zone = (zone & both).relative_to(both)
         table = overlaps(first.own, second.own, zone)
         near = self._near(table)
-        whole = np.minimum(first.pixels[table.a], second.pixels[table.b])
-        firm = (table.square >= self.firm_px) | (2 * table.pixels > whole)
-        linked = near & firm & (table.share(self.criterion) >= self.threshold)
-        linked |= (table.a > 0) & (table.b > 0) & (table.share("iou") >= self.alike)
+        alike, linked = self._linked(table, near, first, second)
         pairs = np.stack([table.a[linked], table.b[linked]], 1)
-        if (near & ~linked).any():
+        if (near & ~linked & first.kept[table.a] & second.kept[table.b]).any():
             pairs = np.unique(np.concatenate([pairs, self._by_pieces(first, second, zone)]), axis=0)
         return (
             pairs,
-            self._missed(first, second, _alone(table.b, pairs[:, 1])),
-            self._missed(second, first, _alone(table.a, pairs[:, 0])),
+            self._missed(first, second, _alone(table.b, table.b[alike], pairs[:, 1])),
+            self._missed(second, first, _alone(table.a, table.a[alike], pairs[:, 0])),
         )
+
+    def _linked(
+        self, table: Overlaps, near: NDArray[np.bool_], first: _Seen, second: _Seen
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Of each overlap: whether the two look the same, and whether that joins them.
+
+        A small thin overlap joins no fragments that a core only looked on: with a wide halo many
+        tiles do, and one that is wrong would be enough. Nor does a thin one join the middle two
+        of a chain of four: each has its own counterpart.
+        """
+        a, b = table.a, table.b
+        covered = near & (table.share(self.criterion) >= self.threshold)
+        broad = covered & (table.square >= self.firm_px)
+        alike = (a > 0) & (b > 0) & (table.share("iou") >= self.alike)
+        inside = covered & (2 * table.pixels > np.minimum(first.pixels[a], second.pixels[b]))
+        linked = broad | ((alike | inside) & first.kept[a] & second.kept[b])
+        linked |= alike & (table.pixels >= self.crowd_px)
+        linked &= broad | (_times(a, linked) < 2) | (_times(b, linked) < 2)
+        return broad | alike | inside, linked
 
     def _missed(self, by: _Seen, other: _Seen, things: NDArray[np.int64]) -> Pairs:
         return reached(by.tile, by.own, other.tile, other.own, things, other.kept)
@@ -203,7 +222,9 @@ class OverlapJoin:
         theirs, other = pieces(second.own)
         table = overlaps(own, theirs, zone)
         same = (table.a > 0) & (table.b > 0) & (table.share("iou") >= self.alike)
-        return np.stack([label[table.a[same]], other[table.b[same]]], 1)
+        pairs = np.stack([label[table.a[same]], other[table.b[same]]], 1)
+        kept: Pairs = pairs[first.kept[pairs[:, 0]] & second.kept[pairs[:, 1]]]
+        return kept
 
     def _across(
         self, grid: BlockGrid, held: tuple[Block, int, Arrays], own: tuple[Block, int, Arrays]
@@ -271,9 +292,14 @@ def _cut(frame: Arrays, tile: Tile, both: Window, side: str) -> _Seen:
     return _Seen(tile, cut(frame, tile, both, side), frame["in_core"], frame["pixels"])
 
 
-def _alone(fragments: NDArray[np.int64], linked: NDArray[np.int64]) -> NDArray[np.int64]:
+def _alone(fragments: NDArray[np.int64], *linked: NDArray[np.int64]) -> NDArray[np.int64]:
     """Fragments that no fragment of the other tile is one object with."""
-    return np.setdiff1d(fragments[fragments > 0], linked)
+    return np.setdiff1d(fragments[fragments > 0], np.concatenate(linked))
+
+
+def _times(labels: NDArray[np.int64], which: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """In how many of some rows the label of each row occurs."""
+    return np.bincount(labels[which], minlength=int(labels.max(initial=0)) + 1)[labels]
 
 
 def _any_of(part_of: NDArray[np.int32], fragments: NDArray[Any]) -> NDArray[np.bool_]:
