@@ -100,6 +100,14 @@ class Legend:
             ],
         }
 
+    def to_stac(self) -> list[dict[str, Any]]:
+        """The classes as STAC's classification extension 2.0 has them."""
+        return [
+            {"value": c.id, "name": _stac_name(c.name), "title": c.name, "description": c.name,
+             "color_hint": c.colour[1:].upper()}
+            for c in self.categories
+        ]  # fmt: skip
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Legend:
         """From what ``to_dict`` gives; raises InputError on what it can't read."""
@@ -136,3 +144,9 @@ class Legend:
         """Names of the legends that come with geoseg."""
         folder = resources.files("geoseg") / "legends"
         return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".json"))
+
+
+def _stac_name(text: str) -> str:
+    """Letters, digits, _ and -: all that the classification extension allows in a name."""
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in text)
+    return plain.strip("_") or "class"

@@ -22,7 +22,6 @@ def write_model_item(result: SegmentMap, path: str) -> tuple[str, str] | None:
     """
     from geoseg.engine.store import JobStore
     from geoseg.export.ogr import date
-    from geoseg.export.stac import classes_of
     from geoseg.export.target import written_beside
     from geoseg.models.deep.mlm import to_item
     from geoseg.models.segmenter import ModelCard
@@ -36,8 +35,6 @@ def write_model_item(result: SegmentMap, path: str) -> tuple[str, str] | None:
     architecture = {"name": card.name.partition(":")[0], "bands": max(len(card.bands), 1)}
     item = to_item(card, architecture, parameters=0, weights=name)
     del item["properties"]["mlm:total_parameters"]
-    for output in item["properties"]["mlm:output"]:
-        output["classification:classes"] = classes_of(card.legend)
     item["properties"] |= {
         "datetime": date().strftime("%Y-%m-%dT%H:%M:%SZ"),
         "mlm:framework": "PyTorch" if card.sha256 else "geoseg",

@@ -100,6 +100,13 @@ def test_a_raster_on_another_grid(tmp_path: Path) -> None:
         open_scene(tmp_path / "a.tif", mask="clouds.tif")
 
 
+def test_a_raster_of_another_place_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", image())
+    elsewhere = write(tmp_path / "m.tif", image()[:1], NORTH_UP @ Affine.translation(0, 40))
+    with pytest.raises(SceneError, match=r"m\.tif: lies beside a\.tif"):
+        open_scene(path, mask=elsewhere)
+
+
 def test_a_map_of_another_model() -> None:
     labels = np.zeros((20, 30), "uint8")
     labels[3:6], labels[10] = 4, 7

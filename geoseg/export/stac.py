@@ -24,7 +24,7 @@ from geoseg.export.projectlayer import role_of
 from geoseg.export.target import FORMATS, RASTERS, written_beside
 from geoseg.legend import Legend
 
-__all__ = ["RunItem", "classes_of", "item_of", "write_item"]
+__all__ = ["RunItem", "item_of", "write_item"]
 
 _EXTENSIONS = {
     "projection": "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
@@ -209,23 +209,8 @@ def _asset(path: Path, folder: Path, legend: Legend) -> dict[str, Any]:
     if ending in _MEDIA:
         asset["type"] = _MEDIA[ending]
     if kind == "vector" or (kind == "raster" and role_of(path) == "category"):
-        asset["classification:classes"] = classes_of(legend)
+        asset["classification:classes"] = legend.to_stac()
     return asset
-
-
-def classes_of(legend: Legend) -> list[dict[str, Any]]:
-    """The classes as the classification extension has them."""
-    return [
-        {"value": c.id, "name": _name(c.name), "title": c.name, "description": c.name,
-         "color_hint": c.colour[1:].upper()}
-        for c in legend
-    ]  # fmt: skip
-
-
-def _name(text: str) -> str:
-    """Letters, digits, _ and -: all that the classification extension allows in a name."""
-    plain = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in text)
-    return plain.strip("_") or "class"
 
 
 def _checksum(path: Path) -> str:

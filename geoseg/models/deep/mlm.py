@@ -64,10 +64,7 @@ def to_item(
                     "dim_order": ["batch", "class", "height", "width"],
                     "data_type": "float32",
                 },
-                "classification:classes": [
-                    {"value": c.id, "name": c.name, "color_hint": c.colour[1:].upper()}
-                    for c in card.legend
-                ],
+                "classification:classes": card.legend.to_stac(),
             }
         ],
     }
