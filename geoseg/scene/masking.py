@@ -209,10 +209,10 @@ def _raster_mask(scene: Scene, path: Path) -> MaskSource:
     if mask.dtype.startswith("float"):
         raise SceneError(f"mask {path}: {mask.dtype} values: give integers, 0 where pixels stay")
     here, there = scene.geobox, mask.geobox
-    if here.crs is not None and there.crs is not None:
-        if not there.footprint(here.crs).intersects(here.extent):
-            raise SceneError(
-                f"mask {path}: lies beside {scene.name}, nothing would be masked: "
-                "give a raster of this place"
-            )
+    placed = here.crs is not None and there.crs is not None
+    if placed and not there.footprint(here.crs).intersects(here.extent):
+        raise SceneError(
+            f"mask {path}: lies beside {scene.name}, nothing would be masked: "
+            "give a raster of this place"
+        )
     return LabelMask(on_grid(mask, scene.geobox, method="nearest").reader, path.name)
