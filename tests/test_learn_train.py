@@ -217,6 +217,24 @@ def test_killed_and_run_again_gives_the_same_weights(tmp_path: Path) -> None:
         assert torch.equal(value, weights[name]), name
 
 
+def test_sharing_batches_out_changes_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The path of several GPUs, on a processor: the same steps, names and checkpoint."""
+    torch.set_num_threads(1)
+    short = replace(SCHEDULE, steps=4)
+    alone = train(small_network(), source(), Classes(2), short, tmp_path / "alone")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    shared = train(small_network(), source(), Classes(2), short, tmp_path / "shared")
+    assert [e["loss"] for e in shared.log] == [e["loss"] for e in alone.log]
+    weights = shared.network.state_dict()
+    assert list(weights) == list(alone.network.state_dict())
+    for name, value in alone.network.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+    kept = torch.load(tmp_path / "shared" / "checkpoint.pt", weights_only=True)
+    assert list(kept["network"]) == list(weights)
+
+
 def test_another_schedule_is_refused(tmp_path: Path) -> None:
     short = replace(SCHEDULE, steps=3)
     train(small_network(), source(), Classes(2), short, tmp_path)

@@ -152,6 +152,9 @@ class _Run:
 
     def __init__(self, network: nn.Module, schedule: Schedule, folder: Path) -> None:
         self.network, self.schedule = network, schedule
+        # several GPUs share each batch; the loss is still of the whole of it
+        several = torch.cuda.device_count() > 1
+        self.forward: nn.Module = nn.DataParallel(network) if several else network
         self.path, self.log_path = folder / "checkpoint.pt", folder / "log.jsonl"
         self.step = 0
         self.log: list[dict[str, Any]] = []
@@ -166,7 +169,7 @@ class _Run:
             group["lr"] = rate * group["factor"]
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cuda", torch.bfloat16, enabled=pixels.is_cuda):
-            logits = self.network(pixels)
+            logits = self.forward(pixels)
         loss = objective.loss(logits.float(), targets)
         value = float(loss.detach())
         if not math.isfinite(value):
