@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -239,6 +240,10 @@ def _square_or_kill_everyone(arguments: tuple[str, list[int]], item: int) -> int
     return item * item
 
 
+def _square(item: int) -> int:
+    return item * item
+
+
 def _slow_square(item: int) -> int:
     time.sleep(0.2)
     return item * item
@@ -260,6 +265,24 @@ def test_all_workers_at_once_may_die(tmp_path: Path) -> None:
         task = (_square_or_kill_everyone, ((str(tmp_path), workers),), range(20))
         assert sorted(executor.run(*task)) == [(n, n * n) for n in range(20)]
     assert (tmp_path / "killed").exists()
+
+
+def test_a_scheduler_that_gives_nothing_to_the_workers_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As when a worker ends while the scheduler hands out what all blocks share."""
+    monkeypatch.setattr("geoseg.engine.cluster.GIVE_S", 0.5)
+    with ClusterExecutor(1) as executor:
+        client, asked = default_client(), []
+        scatter = client.scatter
+
+        def stuck_once(*data, **how):
+            asked.append(how)
+            return asyncio.sleep(3600) if len(asked) == 1 else scatter(*data, **how)
+
+        monkeypatch.setattr(client, "scatter", stuck_once)
+        assert sorted(executor.run(_square, (), range(5))) == [(n, n * n) for n in range(5)]
+    assert len(asked) == 2
 
 
 def test_a_place_that_is_not_reached_is_one_line() -> None:

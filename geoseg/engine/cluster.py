@@ -42,6 +42,9 @@ ALONE_TRIES = 3
 GIVE_TRIES = 10
 """Times that workers may end while they are given what all blocks share."""
 
+GIVE_S = 60.0
+"""How long that may take: the scheduler can wait for ever for a worker that ends meanwhile."""
+
 WORKER_WAIT_S = 60.0
 """How long a job waits for a worker that can take its blocks before it says so."""
 
@@ -355,17 +358,22 @@ class _Given:
                 return self._held
             self._wait()
             # those of this moment may be gone before they are reached: an OSError of the
-            # scheduler's connection to them, or, when none is left, a ValueError, which is
-            # Dask's word for copies on no worker; a lost scheduler is noticed by waiting
+            # scheduler's connection to them, TimeoutError among these, or, when none is left, a
+            # ValueError, which is Dask's word for copies on no worker; a lost scheduler is
+            # noticed by waiting
             with suppress(ValueError, OSError):
-                # broadcast reaches the workers of this moment; one that starts later copies them
-                (self._held,) = self._client.scatter(
-                    [self._arguments], broadcast=True, hash=False, direct=False
-                )
+                (self._held,) = self._client.sync(self._give, callback_timeout=GIVE_S)
         raise WorkerError(
             f"workers ended {GIVE_TRIES} times before they could be given the job: what is done "
             "is kept, look at their logs and run the same command again"
         )
+
+    async def _give(self) -> list[Future]:
+        # broadcast reaches the workers of this moment; one that starts later copies them
+        given: list[Future] = await self._client.scatter(
+            [self._arguments], broadcast=True, hash=False, direct=False, asynchronous=True
+        )
+        return given
 
 
 class _WorkerDied(Exception):  # noqa: N818 - a marker, never raised
