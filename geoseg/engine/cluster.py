@@ -6,6 +6,7 @@ go at any moment, the scheduler too.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import time
@@ -95,6 +96,9 @@ class ClusterExecutor(AbstractContextManager["ClusterExecutor"]):
 
         if self._given is None:
             _quieten()
+            # a client that never connected closes when it is collected: should that happen in the
+            # thread of the new event loop, the two would wait for each other
+            gc.collect()
         if self._given is None and self._address is not None:
             try:
                 # the time-out is also that of every later call, of which a lost scheduler
