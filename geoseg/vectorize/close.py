@@ -54,6 +54,7 @@ def gather_rings(rings: Any, pieces: Any, xy: Any, at: int) -> None:
 
     PIECE_HEAD and PIECE_TAIL become start and number; rings start at their lower right vertex.
     """
+    vertices = xy.reshape(-1).view(np.int64)
     for r in range(rings.shape[0]):
         start = at
         i = rings[r, PIECE_HEAD]
@@ -64,7 +65,7 @@ def gather_rings(rings: Any, pieces: Any, xy: Any, at: int) -> None:
             at += n
             i = pieces[i, NEXT_PIECE]
         rings[r, PIECE_HEAD], rings[r, PIECE_TAIL] = start, at - start
-        rotate(xy[start:at], rings[r, MAXKEY])
+        rotate(vertices[start:at], rings[r, MAXKEY])
 
 
 @kernel

@@ -31,6 +31,7 @@ __all__ = [
     "PIECE_TAIL",
     "PIXELS",
     "POLYGON_WIDTH",
+    "RING_WIDTH",
     "ROW",
     "SCORED",
     "SCORES",
@@ -53,6 +54,8 @@ POLYGON_WIDTH = 10
 """A finished polygon has the columns so far."""
 OWNER = 10
 """Who owns the run left of the upper left vertex: an arc, ``LEFT - row`` or NONE."""
+RING_WIDTH = 11
+"""A closed ring of a tile has the columns so far."""
 IN, OUT = 11, 12
 """Keys of the lattice edge and side where an arc comes in and goes out; NONE at a cut."""
 NEXT_ARC = 13

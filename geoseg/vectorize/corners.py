@@ -3,7 +3,7 @@
 Every lattice vertex sees four pixels, ``a b`` above ``c d``. Where they differ in a way that
 bends a boundary, each of the regions bending there gets one corner record. Four line states
 (the open strand above and below the current lattice row, left and right of every lattice
-column) say which record to link to, so that one pass in raster order leaves ``NEXT`` a
+column) say which record to link to, so that one pass in raster order leaves what follows a
 permutation whose cycles are the rings: no label image, no walking along edges.
 
 A strand runs along one side of a boundary and keeps its region on the right: below a
@@ -13,35 +13,31 @@ Strands that cross the tile's border end in ports, which live in the same table 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geoseg.vectorize.columns import LEFT, NONE
-from geoseg.vectorize.compiled import inner, kernel
-from geoseg.vectorize.intrinsics import leading_zeros, trailing_zeros
+from geoseg.vectorize.compiled import inlined, kernel
+from geoseg.vectorize.intrinsics import leading_zeros, nonzero_bytes, trailing_zeros
 
 __all__ = [
     "ARRIVES_HORIZONTAL",
     "ARRIVES_VERTICAL",
     "MAX_SIDE",
-    "NEXT",
     "NODE",
-    "OWN",
     "PAIR_FIRST",
     "PAIR_SECOND",
-    "POS",
-    "RING",
+    "Records",
     "link_corners",
 ]
 
 MAX_SIDE = 8191
 """Largest height and width of a tile in lattice vertices."""
 
-# columns of the record table, int32
-POS, NEXT, OWN, RING = 0, 1, 2, 3
-
-# flags in the low five bits of POS; above them 13 bits of x, then y: POS sorts in raster order
+# flags in the low five bits of a position; above them 13 bits of x, then y: positions sort in
+# raster order
 ARRIVES_VERTICAL = 1  # the strand comes north or south: the corner counts +T in Green's sums
 ARRIVES_HORIZONTAL = 2  # it comes east or west: -T
 NODE = 4  # three or more edges meet here
@@ -49,27 +45,49 @@ PAIR_FIRST = 8  # one of two equal pixels that touch only here; its partner is t
 PAIR_SECOND = 16  # its partner is the record before
 
 _V, _H = ARRIVES_VERTICAL, ARRIVES_HORIZONTAL
+_TWO_EDGES = 1 << 5 | 1 << 6 | 1 << 9 | 1 << 10  # a bit per code where one boundary bends
 
 
-@inner
-def _edge_before(edges: Any, words: Any, j: int) -> int:
-    """The largest index below ``j`` with a non-zero byte in ``edges``; -1 when there is none."""
-    if j == 0:
-        return -1
-    w = (j - 1) >> 3
-    kept = np.uint64(((j - 1) & 7) * 8 + 8)
-    word = words[w]
-    if kept < np.uint64(64):
-        word = word & ((np.uint64(1) << kept) - np.uint64(1))
-    while word == np.uint64(0):
+class Records(NamedTuple):
+    """The corners of a tile, ports first. What a walk follows lies close together.
+
+    Attributes:
+        words: int64 per record: its position, and in the high half the record that follows.
+        halves: the same memory as int32.
+        own: int32, of upper left vertices of rings: the record on the ring of the run beside it.
+        ring: int32, the record's ring, filled by the walk.
+        last: int32, where strands have one edge above and one on the left: each ring's last
+            record in raster order is one of these or the next of one.
+
+    """
+
+    words: NDArray[np.int64]
+    halves: NDArray[np.int32]
+    own: NDArray[np.int32]
+    ring: NDArray[np.int32]
+    last: NDArray[np.int32]
+
+    @classmethod
+    def empty(cls, size: int) -> Records:
+        """Room for so many, and for one or two that are overwritten."""
+        size += 2
+        words = np.empty(size, np.int64)
+        own, ring, last = (np.empty(size, np.int32) for _ in range(3))
+        return cls(words, words.view(np.int32), own, ring, last)
+
+
+@inlined
+def _edge_before(edges: Any, j: int) -> int:
+    """The largest index below ``j`` of a set bit in ``edges``; -1 when there is none."""
+    w = j >> 6
+    word = edges[np.uint64(w)] & ((np.uint64(1) << np.uint64(j & 63)) - np.uint64(1))
+    while word == np.uint64(0) and w > 0:
         w -= 1
-        if w < 0:
-            return -1
-        word = words[w]
-    return (w << 3) + ((63 - leading_zeros(word)) >> 3)
+        word = edges[np.uint64(w)]
+    return -1 if word == np.uint64(0) else (w << 6) + 63 - leading_zeros(word)
 
 
-@inner
+@inlined
 def _classify(above: Any, below: Any, up: Any, down: Any, code: Any) -> None:
     """Fill ``down`` (vertical edges of the row below) and ``code`` per lattice vertex.
 
@@ -88,26 +106,26 @@ def _classify(above: Any, below: Any, up: Any, down: Any, code: Any) -> None:
         code[j] = all_four * bends
 
 
-@inner
-def _add(rec: Any, k: int, pos: int, following: int, own: int) -> None:
-    """Write a record; a corner whose successor isn't known yet gets it later."""
-    rec[k, POS], rec[k, NEXT], rec[k, OWN], rec[k, RING] = pos, following, own, NONE
+@inlined
+def _word(position: Any, following: Any) -> Any:
+    """What Records.words holds."""
+    return np.int64(position) | (np.int64(following) << 32)
 
 
 @kernel
-def link_corners(p: Any, part: Any, straight: bool, rec: Any, row_owner: Any) -> int:
+def link_corners(p: Any, part: Any, straight: bool, rec: Any, row_owner: Any) -> Any:
     """Link the corners of one tile.
 
     Args:
         p: pixels (h + 1, any), unsigned: the tile and one row above it, and more columns.
         part: (value of pixels that belong to no region, the column left of the tile, w).
         straight: also record vertices where a neighbour's boundaries meet a straight side.
-        rec: int32 (4 * (h + w) + 4 * h * w, 4), filled: ports first, corners after them.
+        rec: of 4 * (h + w) + 4 * h * w records, filled.
         row_owner: int64 (h,), filled: the record on whose ring the run at the right border
             lies, ``LEFT - i``, or NONE for nodata.
 
     Returns:
-        The number of records, ports included.
+        The number of records, ports included, and of the last ones.
 
     """
     nodata, c0, w = part
@@ -115,141 +133,137 @@ def link_corners(p: Any, part: Any, straight: bool, rec: Any, row_owner: Any) ->
     left_in, left_out = 4 * w, 4 * w + h
     right_out, right_in = 4 * w + 2 * h, 4 * w + 3 * h
     k = 4 * (w + h)
+    words, halves, own, ring, last = rec.words, rec.halves, rec.own, rec.ring, rec.last
+    n_last = 0
     for i in range(k):
-        rec[i, POS] = 0
-        rec[i, NEXT] = NONE
-        rec[i, RING] = NONE
+        words[i] = _word(0, NONE)
+        ring[i] = NONE
     to_south, to_north = np.empty(w, np.int32), np.empty(w, np.int32)  # per lattice column
     for j in range(w):
         to_south[j] = j
         to_north[j] = w + j
-    padded = (w + 7) // 8 * 8
-    edge_bytes = np.zeros((2, padded), np.uint8)
-    code_bytes = np.zeros(padded, np.uint8)
-    codes = code_bytes.view(np.uint64)
-    edge_words = edge_bytes.view(np.uint64)
+    groups = (w >> 6) + 1
+    edge_bytes = np.zeros((2, 64 * groups), np.uint8)
+    code_bytes = np.zeros(64 * groups, np.uint8)
+    edges = np.empty(groups, np.uint64)  # a bit per vertical edge below the lattice row
     for j in range(w):
         edge_bytes[1, j] = p[0, c0 + j] != p[0, c0 + j + 1]
+    own_record, own_column = np.empty(w, np.int32), np.empty(w, np.int32)
+    nowhere = words.size - 1  # links of strands that don't end here go there
 
     for i in range(h):
-        down, words = edge_bytes[i & 1], edge_words[i & 1]
+        down = edge_bytes[i & 1]
         above, below = p[i, c0 : c0 + w + 1], p[i + 1, c0 : c0 + w + 1]
         _classify(above, below, edge_bytes[1 - (i & 1)][:w], down[:w], code_bytes)
-        to_west, to_east = np.int32(left_out + i), np.int32(left_in + i)
-        row = np.int32(i << 18)
-        for n in range(codes.size):
-            word = codes[n]
-            while word != np.uint64(0):
-                shift = trailing_zeros(word) & ~7
-                j = (n << 3) + (shift >> 3)
-                code = (word >> np.uint64(shift)) & np.uint64(15)
-                word &= ~(np.uint64(255) << np.uint64(shift))
-                pos = row | np.int32(j << 5)
+        for g in range(groups):
+            edges[g] = nonzero_bytes(down.ctypes.data + 64 * g)
+        to_west, to_east = left_out + i, left_in + i
+        row, n_own, row_start = i << 18, 0, k
+        for g in range(groups):
+            bends = nonzero_bytes(code_bytes.ctypes.data + 64 * g)
+            while bends != np.uint64(0):
+                j = (g << 6) + trailing_zeros(bends)
+                bends &= bends - np.uint64(1)
+                code = np.int64(code_bytes[np.uint64(j)])
+                pos = row | (j << 5)
+                this, following = np.uint64(j), np.uint64(j + 1)
+                a, b, c, d = above[this], above[following], below[this], below[following]
+                old_south, old_north = np.int64(to_south[this]), np.int64(to_north[this])
+                if (_TWO_EDGES >> code) & 1:
+                    # One strand turns from or to the vertical on its right, one on its left. No
+                    # branches: where boundaries bend is what a processor can't foresee.
+                    up, down_, left, right = code & 1, code >> 1 & 1, code >> 2 & 1, code >> 3
+                    inside, outside = a, b if up else c
+                    if down_ & right:
+                        inside, outside = d, a
+                    there, here = np.int64(inside != nodata), np.int64(outside != nodata)
+                    first = k
+                    second = first + there
+                    k = second + here
+                    words[np.uint64(first)] = _word(pos | _V, to_west if left else NONE)
+                    words[np.uint64(second)] = _word(pos | _H, old_north if up else NONE)
+                    source = old_south if up & there else nowhere
+                    halves[np.uint64(2 * source + 1)] = first
+                    source = to_east if left & here else nowhere
+                    halves[np.uint64(2 * source + 1)] = second
+                    last[np.uint64(n_last)] = first
+                    n_last += up & left
+                    own_record[np.uint64(n_own)], own_column[np.uint64(n_own)] = second, j
+                    n_own += down_ & right & here
+                    to_east = to_north[this] = first
+                    to_west = to_south[this] = second
+                    continue
+                # three or four edges: convex corners, and a straight side where there is one
                 old_west, old_east = to_west, to_east
-                old_south, old_north = to_south[j], to_north[j]
-                if code == 10:  # d alone
-                    if above[j] != nodata:
-                        q = _edge_before(down, words, j)
-                        _add(rec, k, pos | _H, NONE, to_north[q] if q >= 0 else LEFT - i)
-                        to_west = to_south[j] = k
+                pos |= NODE
+                same_ad, same_bc = False, False
+                if code == 15:
+                    same_ad, same_bc = a == d, b == c
+                if (code & 5) == 5 and a != nodata:
+                    words[np.uint64(k)] = _word(pos | _V | (PAIR_FIRST if same_ad else 0), old_west)
+                    halves[np.uint64(2 * old_south + 1)] = k
+                    last[np.uint64(n_last)] = k
+                    n_last += 1
+                    k += 1
+                if (code & 10) == 10 and d != nodata:
+                    words[np.uint64(k)] = _word(pos | _V | (PAIR_SECOND if same_ad else 0), NONE)
+                    to_east = to_north[j] = k
+                    k += 1
+                if (code & 9) == 9 and b != nodata:
+                    words[np.uint64(k)] = _word(
+                        pos | _H | (PAIR_FIRST if same_bc else 0), old_north
+                    )
+                    last[np.uint64(n_last)] = k
+                    n_last += np.int64(same_bc)
+                    own_record[np.uint64(n_own)], own_column[np.uint64(n_own)] = k, j
+                    n_own += np.int64(same_bc)
+                    to_west = k
+                    k += 1
+                if (code & 6) == 6 and c != nodata:
+                    words[np.uint64(k)] = _word(pos | _H | (PAIR_SECOND if same_bc else 0), NONE)
+                    halves[np.uint64(2 * old_east + 1)] = k
+                    to_south[j] = k
+                    k += 1
+                if straight and code != 15:
+                    side = d
+                    if code in {14, 11}:
+                        side = a
+                    if side != nodata:
+                        words[np.uint64(k)] = _word(pos, NONE)
+                        if code == 14:  # a and b are one
+                            halves[np.uint64(2 * k + 1)] = old_west
+                            to_west = k
+                        elif code == 13:  # c and d
+                            halves[np.uint64(2 * old_east + 1)] = k
+                            to_east = k
+                        elif code == 11:  # a and c
+                            halves[np.uint64(2 * old_south + 1)] = k
+                            to_south[j] = k
+                        else:  # b and d
+                            halves[np.uint64(2 * k + 1)] = old_north
+                            to_north[j] = k
                         k += 1
-                    if below[j + 1] != nodata:
-                        _add(rec, k, pos | _V, NONE, NONE)
-                        to_east = to_north[j] = k
-                        k += 1
-                elif code == 6:  # c alone
-                    if above[j] != nodata:
-                        _add(rec, k, pos | _V, old_west, NONE)
-                        to_north[j] = k
-                        k += 1
-                    if below[j] != nodata:
-                        _add(rec, k, pos | _H, NONE, NONE)
-                        rec[old_east, NEXT] = k
-                        to_south[j] = k
-                        k += 1
-                elif code == 9:  # b alone
-                    if above[j] != nodata:
-                        _add(rec, k, pos | _V, NONE, NONE)
-                        rec[old_south, NEXT] = k
-                        to_east = k
-                        k += 1
-                    if above[j + 1] != nodata:
-                        _add(rec, k, pos | _H, old_north, NONE)
-                        to_west = k
-                        k += 1
-                elif code == 5:  # a alone
-                    if above[j] != nodata:
-                        _add(rec, k, pos | _V, old_west, NONE)
-                        rec[old_south, NEXT] = k
-                        k += 1
-                    if above[j + 1] != nodata:
-                        _add(rec, k, pos | _H, old_north, NONE)
-                        rec[old_east, NEXT] = k
-                        k += 1
-                else:
-                    # three or four edges: convex corners, and a straight side where there is one
-                    a, b, c, d = above[j], above[j + 1], below[j], below[j + 1]
-                    pos |= NODE
-                    same_ad, same_bc = False, False
-                    if code == 15:
-                        same_ad, same_bc = a == d, b == c
-                    if (code & np.uint64(5)) == np.uint64(5) and a != nodata:
-                        _add(rec, k, pos | _V | (PAIR_FIRST if same_ad else 0), old_west, NONE)
-                        rec[old_south, NEXT] = k
-                        k += 1
-                    if (code & np.uint64(10)) == np.uint64(10) and d != nodata:
-                        _add(rec, k, pos | _V | (PAIR_SECOND if same_ad else 0), NONE, NONE)
-                        to_east = to_north[j] = k
-                        k += 1
-                    if (code & np.uint64(9)) == np.uint64(9) and b != nodata:
-                        rec[k, POS] = pos | _H | (PAIR_FIRST if same_bc else 0)
-                        rec[k, NEXT] = old_north
-                        rec[k, OWN] = NONE
-                        if same_bc:
-                            q = _edge_before(down, words, j)
-                            rec[k, OWN] = to_north[q] if q >= 0 else LEFT - i
-                        rec[k, RING] = NONE
-                        to_west = k
-                        k += 1
-                    if (code & np.uint64(6)) == np.uint64(6) and c != nodata:
-                        _add(rec, k, pos | _H | (PAIR_SECOND if same_bc else 0), NONE, NONE)
-                        rec[old_east, NEXT] = k
-                        to_south[j] = k
-                        k += 1
-                    if straight and code != 15:
-                        side = d
-                        if code in {14, 11}:
-                            side = a
-                        if side != nodata:
-                            _add(rec, k, pos, NONE, NONE)
-                            if code == 14:  # a and b are one
-                                rec[k, NEXT] = old_west
-                                to_west = k
-                            elif code == 13:  # c and d
-                                rec[old_east, NEXT] = k
-                                to_east = k
-                            elif code == 11:  # a and c
-                                rec[old_south, NEXT] = k
-                                to_south[j] = k
-                            else:  # b and d
-                                rec[k, NEXT] = old_north
-                                to_north[j] = k
-                            k += 1
+        for t in range(row_start, k):
+            own[t] = ring[t] = NONE
+        for t in range(n_own):
+            q = _edge_before(edges, np.int64(own_column[t]))
+            own[own_record[t]] = to_north[q] if q >= 0 else LEFT - i
         if above[w] != below[w]:
             if above[w] != nodata:
-                rec[right_in + i, NEXT] = to_west
+                halves[2 * (right_in + i) + 1] = to_west
             if below[w] != nodata:
-                rec[to_east, NEXT] = right_out + i
+                halves[2 * to_east + 1] = right_out + i
         if below[w] == nodata:
             row_owner[i] = NONE
         else:
-            q = _edge_before(down, words, w)
+            q = _edge_before(edges, w)
             row_owner[i] = to_north[q] if q >= 0 else LEFT - i
 
     for j in range(w):
         if p[h, c0 + j] != p[h, c0 + j + 1]:
             if p[h, c0 + j] != nodata:
-                rec[to_south[j], NEXT] = 2 * w + j
+                halves[2 * to_south[j] + 1] = 2 * w + j
             if p[h, c0 + j + 1] != nodata:
-                rec[3 * w + j, NEXT] = to_north[j]
-    return k
+                halves[2 * (3 * w + j) + 1] = to_north[j]
+    ring[k] = 0  # no corner behind the last one
+    return k, n_last

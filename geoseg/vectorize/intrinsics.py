@@ -8,7 +8,14 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic
 
-__all__ = ["leading_zeros", "load_i64", "store_f64", "store_u32", "trailing_zeros"]
+__all__ = [
+    "leading_zeros",
+    "load_i64",
+    "nonzero_bytes",
+    "store_f64",
+    "store_u32",
+    "trailing_zeros",
+]
 
 
 @intrinsic
@@ -64,3 +71,16 @@ def load_i64(typingctx: Any, address: Any) -> Any:
         return builder.load(pointer, align=4)
 
     return types.int64(types.int64), codegen
+
+
+@intrinsic
+def nonzero_bytes(typingctx: Any, address: Any) -> Any:
+    """Which of the 64 bytes at an address are not zero, the first as the lowest bit."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = ir.VectorType(ir.IntType(8), 64)
+        loaded = builder.load(builder.inttoptr(args[0], vector.as_pointer()), align=1)
+        marks = builder.icmp_unsigned("!=", loaded, ir.Constant(vector, [0] * 64))
+        return builder.bitcast(marks, ir.IntType(64))
+
+    return types.uint64(types.int64), codegen

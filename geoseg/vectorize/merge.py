@@ -20,7 +20,7 @@ from geoseg.grid import Window
 from geoseg.vectorize import columns as col
 from geoseg.vectorize.close import close_rings, compact, gather_rings, ring_vertices
 from geoseg.vectorize.compiled import kernel
-from geoseg.vectorize.corners import link_corners
+from geoseg.vectorize.corners import Records, link_corners
 from geoseg.vectorize.join import adopt_left, join_arcs, shift
 from geoseg.vectorize.parts import collect_polygons, open_part
 from geoseg.vectorize.rings import Polygons, Table
@@ -86,13 +86,13 @@ class Tile:
     column: int = 0
 
 
-def _records(size: int) -> NDArray[np.int32]:
-    """Record table of this thread: fresh memory for every tile would cost more than tracing."""
-    table: NDArray[np.int32] | None = getattr(_scratch, "records", None)
-    if table is None or len(table) < size:
-        table = np.empty((size, 4), np.int32)
-        _scratch.records = table
-    return table
+def _records(size: int) -> Records:
+    """Records of this thread: fresh memory for every tile would cost more than tracing."""
+    records: Records | None = getattr(_scratch, "records", None)
+    if records is None or len(records.words) < size:
+        records = Records.empty(size)
+        _scratch.records = records
+    return records
 
 
 _NO_SCORES = np.zeros((1, 1), np.int64)
@@ -136,10 +136,10 @@ def _trace(pixels: Any, mark: Any, straight: bool, rec: Any, table: Any, origin:
     """All kernels of a tile in one: threads don't meet at the interpreter between them."""
     row_owner = np.empty(pixels.shape[0] - 1, np.int64)
     n = link_corners(pixels, mark, straight, rec, row_owner)
-    rings, xy, ends, on_arcs = walk(pixels, table, origin, rec, n)
+    rings, order, xy, ends, on_arcs = walk(pixels, table, origin, rec, n)
     arcs, pairs, arc_xy = cut_arcs(pixels, table, origin, rec, ends, on_arcs)
-    roots = find_roots(rec, rings)
-    start, count, polygons = collect_polygons(rings, roots)
+    roots = find_roots(rec, rings, order)
+    start, count, polygons = collect_polygons(rings, roots, order)
     rest = (rec, row_owner, origin[0], table)
     pieces, holes, open_xy, rows, left = open_part(rings, roots, xy, arcs, arc_xy, rest)
     return (xy, start, count, polygons), (arcs, pairs, pieces, holes, open_xy, rows, left)

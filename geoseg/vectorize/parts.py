@@ -77,12 +77,13 @@ def sort_holes(keys: Any, start: Any, count: Any, first: int, last: int) -> None
 
 
 @kernel
-def collect_polygons(rings: Any, roots: Any) -> Any:
-    """Outer rings with their holes behind them.
+def collect_polygons(rings: Any, roots: Any, order: Any) -> Any:
+    """Outer rings with their holes behind them, all by lower right vertex.
 
     Args:
-        rings: (n, WIDTH), PIECE_HEAD and PIECE_TAIL start and number of the coordinates.
+        rings: (n, RING_WIDTH), PIECE_HEAD and PIECE_TAIL start and number of the coordinates.
         roots: per ring the outer ring that it belongs to; others are left out.
+        order: of the rings by lower right vertex.
 
     Returns:
         Start and number of coordinates per ring, polygons (m, POLYGON_WIDTH).
@@ -98,39 +99,31 @@ def collect_polygons(rings: Any, roots: Any) -> Any:
             n_kept += 1
             n_outer += root == r
     start, count = np.empty(n_kept, np.int64), np.empty(n_kept, np.int64)
-    keys = np.empty(n_kept, np.int64)
     polygons = np.empty((n_outer, POLYGON_WIDTH), np.int64)
-    # rings were closed from the last corner to the first: backwards they are nearly in order
     m, at = 0, 0
-    for r in range(n - 1, -1, -1):
+    for i in range(n):
+        r = np.int64(order[i])
         if roots[r] == r:
             for c in range(POLYGON_WIDTH):
                 polygons[m, c] = rings[r, c]
-            start[at], count[at], keys[at] = rings[r, PIECE_HEAD], rings[r, PIECE_TAIL], NONE
+            start[at], count[at] = rings[r, PIECE_HEAD], rings[r, PIECE_TAIL]
             polygons[m, PIECE_HEAD], polygons[m, PIECE_TAIL] = at, place[r]
             at += place[r]
             place[r] = (m << 32) | (at - place[r] + 1)
             m += 1
     if n_kept == n_outer:
         return start, count, polygons
-    for r in range(n - 1, -1, -1):
+    for i in range(n):
+        r = np.int64(order[i])
         root = roots[r]
         if root != r and 0 <= root < ARC:
             t = place[root] & 0xFFFFFFFF
             place[root] += 1
-            start[t], count[t], keys[t] = (
-                rings[r, PIECE_HEAD],
-                rings[r, PIECE_TAIL],
-                rings[r, MAXKEY],
-            )
+            start[t], count[t] = rings[r, PIECE_HEAD], rings[r, PIECE_TAIL]
             outer = polygons[place[root] >> 32]
             outer[PIXELS] += rings[r, PIXELS]
             outer[SCORES] += rings[r, SCORES]
             outer[SCORED] += rings[r, SCORED]
-    for q in range(n_outer):
-        s, e = polygons[q, PIECE_HEAD] + 1, polygons[q, PIECE_HEAD] + polygons[q, PIECE_TAIL]
-        if e - s > 1:
-            sort_holes(keys, start, count, s, e)
     return start, count, polygons
 
 
@@ -177,7 +170,7 @@ def open_part(rings: Any, roots: Any, xy: Any, arcs: Any, arc_xy: Any, rest: Any
         pieces[a, NEXT_PIECE] = NONE
         arcs[a, PIECE_HEAD] = arcs[a, PIECE_TAIL] = a if pieces[a, COUNT] else NONE
         if arcs[a, OWNER] >= 0:
-            arcs[a, OWNER] = find_root(arcs[a, OWNER], rec, rings, roots)
+            arcs[a, OWNER] = find_root(arcs[a, OWNER], rec.ring, rings, roots)
         arcs[a, OWNER] = _to_arc(arcs[a, OWNER], y0)
     holes = np.empty((n_holes, HOLE_WIDTH), np.int64)
     left = np.empty((n_holes + (h if table.shape[0] > 1 else 0), LEFT_WIDTH), np.int64)
@@ -210,7 +203,7 @@ def open_part(rings: Any, roots: Any, xy: Any, arcs: Any, arc_xy: Any, rest: Any
     for i in range(h):
         code = row_owner[i]
         if code >= 0:
-            code = find_root(code, rec, rings, roots)
+            code = find_root(code, rec.ring, rings, roots)
         rows[i] = _to_arc(code, y0)
         if table.shape[0] > 1 and code != NONE:
             packed = table[i + 1, -1] - table[i, -1]

@@ -83,15 +83,19 @@ class Rings:
     @classmethod
     def of(cls, *parts: Polygons) -> Rings:
         """All polygons of the parts, in the given order."""
-        tables, addresses, n_rings = [], [], 0
+        table = np.empty((sum(map(len, parts)), col.POLYGON_WIDTH), np.int64)
+        address = np.empty(sum(len(part.start) for part in parts), np.int64)
+        m = n_rings = 0
         for part in parts:
-            table = part.table.copy()
-            table[:, col.PIECE_HEAD] += n_rings
-            tables.append(table)
-            addresses.append(part.start * 8 + part.xy.ctypes.data)
+            some = table[m : m + len(part)]
+            some[:] = part.table
+            some[:, col.PIECE_HEAD] += n_rings
+            m += len(part)
+            some = address[n_rings : n_rings + len(part.start)]
+            np.multiply(part.start, 8, out=some)
+            some += part.xy.ctypes.data
             n_rings += len(part.start)
-        counts = [part.count for part in parts]
-        return cls(np.concatenate(addresses), np.concatenate(counts), np.concatenate(tables), parts)
+        return cls(address, np.concatenate([part.count for part in parts]), table, parts)
 
     def __len__(self) -> int:
         return len(self.table)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 from affine import Affine
+from numpy.typing import NDArray
 
 from geoseg.ahead import ahead
 from geoseg.errors import InputError
@@ -26,7 +27,7 @@ from geoseg.vectorize.coverage import Coverage
 from geoseg.vectorize.dice import diced
 from geoseg.vectorize.ground import Ground
 from geoseg.vectorize.merge import BlockArcs, Frontier, Tile, merge, trace_tile, trace_tiles
-from geoseg.vectorize.rechunk import rechunked
+from geoseg.vectorize.rechunk import Chunks, rechunked
 from geoseg.vectorize.regularize import square_batch
 from geoseg.vectorize.rings import Polygons, Rings
 from geoseg.vectorize.smooth import PARTS, smoothed
@@ -48,14 +49,14 @@ __all__ = [
     "trace_block",
 ]
 
-_PART_ROWS = 8_192
 _SPILL_BYTES = 32 << 20
 _TILE = (512, 512)
 _STRIP_PIXELS = 2 << 20
 """Tiles of wide rasters are lower, so that a row of them takes no more memory."""
 _LOWEST = 64
-_TILE_CORNERS = 48_000
-"""Corners are visited in the order of the rings: 16 bytes each, they should stay in the cache."""
+_TILE_CORNERS = 160_000
+"""Fewer mean more seams to merge, more fall out of the cache: corners are visited in the order of
+the rings, 12 bytes each."""
 _NARROWEST, _WIDEST = 128, 1024
 _BATCHES_WAITING = 3
 """Of a few MiB each: writers take some at a time."""
@@ -268,21 +269,25 @@ def _batches(
         rings = _simplified(rings, fine, tolerance, nodata_label(attributes.dtype))
     first_id = 0
 
-    def batch(part: tuple[Group, int]) -> pa.RecordBatch:
-        rows = polygon_batch(part[0], attributes, ground, shape, part[1], options.multi)
+    def batch(part: tuple[Group, int, NDArray[np.int64]]) -> pa.RecordBatch:
+        group, first_id, sizes = part
+        rows = polygon_batch(group, attributes, ground, shape, first_id, sizes, options.multi)
         if options.square_m > 0:
             rows = square_batch(rows, attributes.transform, pixel, options.square_m)
         return rows
 
+    chunks = Chunks()
     yield pa.RecordBatch.from_pylist([], schema=polygon_schema(attributes))
     for group in _groups(rings, options):
-        groups = []
-        for part in group.split(_PART_ROWS):
-            groups.append((part, first_id))
-            first_id += part.rows
+        sizes = group.sizes(options.multi)
+        pieces = []
+        for start, end, _ in chunks.cut(sizes):
+            if end > start:
+                pieces.append((group.part(start, end), first_id + start, sizes[start:end]))
+        first_id += group.rows
         # one alone doesn't wait behind tiles
-        alone = options.threads == 1 or len(groups) == 1
-        yield from map(batch, groups) if alone else pool.map(batch, groups)
+        alone = options.threads == 1 or len(pieces) == 1
+        yield from map(batch, pieces) if alone else pool.map(batch, pieces)
 
 
 def _pixel_size(ground: Ground | None, attributes: Attributes) -> tuple[float, float]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 from geoseg.errors import InputError
 from geoseg.legend import NODATA_CATEGORY, Legend
 from geoseg.vectorize import columns as col
+from geoseg.vectorize.compiled import kernel
 from geoseg.vectorize.ground import Ground, measure
 from geoseg.vectorize.rings import Rings
 from geoseg.vectorize.wkb import wkb_array, wkb_sizes
@@ -24,7 +23,6 @@ __all__ = ["Attributes", "Group", "pack_labels", "polygon_batch", "polygon_schem
 
 SCORE_LEVELS = 254
 _INSTANCE_SHIFT = 8
-_PART_BYTES = 64 << 20
 
 
 def pack_labels(category_id: NDArray[np.uint8], instance_id: NDArray[Any]) -> NDArray[np.int64]:
@@ -117,21 +115,21 @@ class Group:
         """Number of rows."""
         return len(self.order) if self.bounds is None else len(self.bounds) - 1
 
-    def split(self, rows: int) -> Iterator[Group]:
-        """Parts of at most ``rows`` rows and, where a row is not larger, 64 MiB of WKB."""
-        sizes = wkb_sizes(self.rings, self.order, self.bounds)
-        # a huge row is a part of its own
-        huge = sizes > _PART_BYTES // 2
-        part = np.arange(self.rows) // rows + np.cumsum(sizes) // _PART_BYTES
-        part += 2 * np.cumsum(huge) + ~huge
-        edges = [*np.flatnonzero(np.diff(part, prepend=-1)).tolist(), self.rows]
-        for start, end in itertools.pairwise(edges):
-            if self.bounds is None:
-                yield Group(self.rings, self.order[start:end])
-            else:
-                bounds = self.bounds[start : end + 1]
-                order = self.order[bounds[0] : bounds[-1]]
-                yield Group(self.rings, order, bounds - bounds[0])
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        """Where each row begins in ``order``, and the end."""
+        return np.arange(len(self.order) + 1) if self.bounds is None else self.bounds
+
+    def sizes(self, multi: bool) -> NDArray[np.int64]:
+        """Bytes of each row's geometry, a MultiPolygon or a Polygon."""
+        return wkb_sizes(self.rings, self.order, self.starts, multi or self.bounds is not None)
+
+    def part(self, start: int, end: int) -> Group:
+        """Some of the rows."""
+        if self.bounds is None:
+            return Group(self.rings, self.order[start:end])
+        bounds = self.bounds[start : end + 1]
+        return Group(self.rings, self.order[bounds[0] : bounds[-1]], bounds - bounds[0])
 
 
 def polygon_batch(
@@ -140,6 +138,7 @@ def polygon_batch(
     ground: Ground | None,
     shape: tuple[int, int],
     first_id: int,
+    sizes: NDArray[np.int64],
     multi: bool = True,
 ) -> pa.RecordBatch:
     """Rows for polygons, numbered from ``first_id`` on.
@@ -150,32 +149,26 @@ def polygon_batch(
         ground: of the grid; None leaves area and perimeter null.
         shape: rows and cols of the raster.
         first_id: segment_id of the first row.
+        sizes: bytes of the geometries, as of ``group.sizes(multi)``.
         multi: geometries are MultiPolygons rather than Polygons.
 
     """
-    order, bounds = group.order, group.bounds
-    rows = group.rings.table[order]
+    order, starts, n = group.order, group.starts, group.rows
     area, perimeter = (None, None) if ground is None else measure(group.rings, order, ground)
-    edge = _on_edge(rows, shape)
-    scores, scored, pixels = rows[:, col.SCORES], rows[:, col.SCORED], rows[:, col.PIXELS]
-    labels = rows[:, col.LABEL]
-    starts = np.arange(len(order) + 1) if bounds is None else bounds
-    if bounds is not None and len(bounds) > 1:
-        labels = labels[bounds[:-1]]
-        scores, scored, pixels = (np.add.reduceat(v, bounds[:-1]) for v in (scores, scored, pixels))
-        edge = np.logical_or.reduceat(edge, bounds[:-1])
-        if area is not None and perimeter is not None:
-            area = np.add.reduceat(area, bounds[:-1])
-            perimeter = np.add.reduceat(perimeter, bounds[:-1])
-    n = len(starts) - 1
-    level = scores / np.maximum(scored, 1) / SCORE_LEVELS
+    if area is not None and perimeter is not None and group.bounds is not None and n > 0:
+        area, perimeter = (np.add.reduceat(v, starts[:-1]) for v in (area, perimeter))
+    labels, pixels = np.empty((2, n), np.int64)
+    level, edge, unscored = np.empty(n, np.float32), np.empty(n, bool), np.empty(n, bool)
+    out = (labels, pixels, level, unscored, edge)
+    _fill_columns(group.rings.table, order, starts, shape, out)
+    together = multi or group.bounds is not None
     geometry = wkb_array(
-        group.rings, order, attributes.transform, starts if multi or bounds is not None else None
+        group.rings, order, attributes.transform, starts if together else None, sizes
     )
     values = [
         pa.array(np.arange(first_id, first_id + n, dtype=np.int64)),
         *_label_columns(labels, attributes),
-        pa.array(level.astype(np.float32), mask=scored == 0),
+        pa.array(level, mask=unscored),
         pa.nulls(n, pa.float64()) if area is None else pa.array(area),
         pa.nulls(n, pa.float64()) if perimeter is None else pa.array(perimeter),
         pa.array(pixels),
@@ -185,14 +178,25 @@ def polygon_batch(
     return pa.RecordBatch.from_arrays(values, schema=polygon_schema(attributes))
 
 
-def _on_edge(rows: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    edge: NDArray[np.bool_] = (
-        (rows[:, col.XMIN] == 0)
-        | (rows[:, col.XMAX] == shape[1])
-        | (rows[:, col.MINKEY] >> 32 == 0)
-        | (rows[:, col.MAXKEY] >> 32 == shape[0])
-    )
-    return edge
+@kernel
+def _fill_columns(table: Any, order: Any, starts: Any, shape: Any, out: Any) -> None:
+    """Per row: label of its first polygon, sums of pixels, mean score, whether it has none,
+    whether it touches the raster's edge.
+    """
+    labels, pixels, level, unscored, edge = out
+    rows, cols = shape
+    for g in range(starts.size - 1):
+        labels[g] = table[order[starts[g]], col.LABEL]
+        count, scores, scored, at_edge = 0, 0, 0, False
+        for i in range(starts[g], starts[g + 1]):
+            q = order[i]
+            count += table[q, col.PIXELS]
+            scores += table[q, col.SCORES]
+            scored += table[q, col.SCORED]
+            at_edge |= table[q, col.XMIN] == 0 or table[q, col.XMAX] == cols
+            at_edge |= table[q, col.MINKEY] >> 32 == 0 or table[q, col.MAXKEY] >> 32 == rows
+        pixels[g], unscored[g], edge[g] = count, scored == 0, at_edge
+        level[g] = scores / max(scored, 1) / SCORE_LEVELS
 
 
 def _label_columns(labels: NDArray[np.int64], attributes: Attributes) -> list[pa.Array]:

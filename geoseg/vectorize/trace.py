@@ -6,8 +6,9 @@ two simple ones, as OGC validity wants. While a cycle is walked this is a stack:
 of two such corners the loop since the first is cut off.
 
 A hole's region: the ring's upper left vertex always knows the vertical edge at the left end
-of the run beside it (OWN). That edge's ring belongs to the same region, and when it is a hole
-too, its own OWN lies further up, so following it ends at the outer ring: no point in polygon.
+of the run beside it (Records.own). That edge's ring belongs to the same region, and when it is
+a hole too, what it knows lies further up, so following it ends at the outer ring: no point in
+polygon.
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ from typing import Any
 import numpy as np
 
 from geoseg.vectorize.columns import (
-    HOLE_HEAD,
-    HOLE_TAIL,
     IN,
     LABEL,
     MAXKEY,
@@ -31,20 +30,21 @@ from geoseg.vectorize.columns import (
     PIECE_HEAD,
     PIECE_TAIL,
     PIXELS,
+    RING_WIDTH,
     SCORED,
     SCORES,
     WIDTH,
     XMAX,
     XMIN,
 )
-from geoseg.vectorize.compiled import inner, kernel
-from geoseg.vectorize.corners import NEXT, NODE, OWN, PAIR_FIRST, POS, RING
+from geoseg.vectorize.compiled import inlined, inner, kernel
+from geoseg.vectorize.corners import NODE, PAIR_FIRST
 
 __all__ = ["ARC", "cut_arcs", "find_root", "find_roots", "rotate", "walk"]
 
-ARC = 1 << 30  # RING of a record on an open arc is ARC | arc, on a closed ring the ring
+ARC = 1 << 30  # Records.ring is ARC | arc on an open arc, the ring on a closed one
 _PAIR = 24
-_ON_PATH = -2  # RING of a record on the path that is being walked is _ON_PATH - its place
+_ON_PATH = -2  # and _ON_PATH - its place on a path that is being walked to a port
 
 
 @inner
@@ -54,117 +54,76 @@ def _describe(row: Any, sums: Any, ends: Any, rec: Any, geo: Any) -> None:
     Args:
         row: of a ring or arc.
         sums: Green's sums of 1 and of the packed scores.
-        ends: (first vertex in raster order as POS and as record, last vertex as POS, least and
-            greatest x); the record is negative where there is no vertex.
+        ends: (first and last vertex in raster order as ``position << 32 | record``, the latter
+            negative where there is no vertex, least and greatest x).
         rec: the linked records.
         geo: see _emit.
 
     """
     y0, x0, c0, p, _ = geo
-    least, first, most, xmin, xmax = ends
-    row[IN] = row[OUT] = row[NEXT_ARC] = row[HOLE_HEAD] = row[HOLE_TAIL] = NONE
+    least, most, xmin, xmax = ends
+    for c in range(RING_WIDTH, row.size):
+        row[c] = NONE
     row[PIXELS], row[SCORES] = sums
     row[SCORED] = 0
-    if first < 0:
+    if most < 0:
         row[MINKEY], row[MAXKEY], row[OWNER], row[LABEL] = NO_KEY, NONE, NONE, 0
         row[XMIN], row[XMAX] = NO_KEY, NONE
         return
     row[XMIN], row[XMAX] = xmin + x0, xmax + x0
-    x, y = (least >> 5) & 8191, least >> 18
+    x, y = (least >> 37) & 8191, least >> 50
     row[MINKEY] = ((y + y0) << 32) | (x + x0)
-    row[OWNER] = rec[first, OWN]
+    row[OWNER] = rec.own[least & 0xFFFFFFFF]
     row[LABEL] = np.int64(p[y + 1, c0 + x + 1])
-    x, y = (most >> 5) & 8191, most >> 18
+    x, y = (most >> 37) & 8191, most >> 50
     row[MAXKEY] = ((y + y0) << 32) | (x + x0)
 
 
 @inner
-def _emit(path: Any, mark: int, rec: Any, geo: Any, xy: Any, row: Any) -> None:
+def _emit(path: Any, mark: int, rec: Any, geo: Any, vertices: Any, row: Any) -> int:
     """Write the corners of ``path`` as coordinates and sum them into one table row.
 
     ``geo``: (row, col of the tile, column of the pixels left of it, pixels, summed scores).
+    Returns the last record in raster order; NONE without corners.
     """
     y0, x0, _, _, table = geo
     scored = table.shape[0] > 1
+    words, ring_of = rec.words, rec.ring
     pixels, scores = np.int64(0), np.int64(0)
-    least, most = np.int64(2**31), np.int64(-1)
-    first = np.int64(-1)
+    least, most = np.int64(2**63 - 1), np.int64(-1)
     xmin, xmax = np.int64(2**30), np.int64(-1)
     for t in range(path.size):
-        k = path[t]
-        pos = np.int64(rec[k, POS])
+        k = np.int64(path[np.uint64(t)])
+        word = words[np.uint64(k)]
+        pos = word & 0x7FFFFFFF
         x, y = (pos >> 5) & 8191, pos >> 18
-        rec[k, RING] = mark
+        ring_of[np.uint64(k)] = mark
         sign = (pos & 1) - ((pos >> 1) & 1)
-        xy[t, 0] = x + x0
-        xy[t, 1] = ((y + y0) << 2) | ((pos & NODE) >> 2) | (2 if pos & _PAIR else 0)
+        vertices[np.uint64(t)] = _vertex(word, x0, y0)
         pixels += sign * (x + x0) * (y + y0)
         if scored:
             scores += sign * table[y, x]
-        if pos < least:
-            least, first = pos, np.int64(k)
-        most = max(most, pos)
+        least = min(least, (pos << 32) | k)
+        most = max(most, (pos << 32) | k)
         xmin, xmax = min(xmin, x), max(xmax, x)
-    _describe(row, (pixels, scores), (least, first, most, xmin, xmax), rec, geo)
+    _describe(row, (pixels, scores), (least, most, xmin, xmax), rec, geo)
+    return int(most & 0xFFFFFFFF) if most >= 0 else NONE
 
 
 @inner
-def _walk_ring(start: int, mark: int, rec: Any, geo: Any, xy: Any, row: Any) -> int:
-    """As _emit, of the cycle of a record that no other of it follows in raster order.
-
-    Nearly all rings are simple ones: these are written while they are walked. Returns the
-    number of corners; 0 for a cycle that touches itself, which is left as it was.
-    """
-    y0, x0, _, _, table = geo
-    scored = table.shape[0] > 1
-    pixels, scores = np.int64(0), np.int64(0)
-    most = np.int64(rec[start, POS])
-    least, first = most, np.int64(start)
-    xmin, xmax = np.int64(2**30), np.int64(-1)
-    k, n = np.int64(start), 0
-    while n == 0 or k != start:
-        pos = np.int64(rec[k, POS])
-        touching = 0
-        if pos & _PAIR:
-            touching = 2
-            if rec[k + 1 if pos & PAIR_FIRST else k - 1, RING] == mark:
-                undone = np.int64(start)
-                while undone != k:
-                    rec[undone, RING] = NONE
-                    undone = np.int64(rec[undone, NEXT])
-                return 0
-        x, y = (pos >> 5) & 8191, pos >> 18
-        rec[k, RING] = mark
-        sign = (pos & 1) - ((pos >> 1) & 1)
-        xy[n, 0] = x + x0
-        xy[n, 1] = ((y + y0) << 2) | ((pos & NODE) >> 2) | touching
-        pixels += sign * (x + x0) * (y + y0)
-        if scored:
-            scores += sign * table[y, x]
-        if pos < least:
-            least, first = pos, k
-        xmin, xmax = min(xmin, x), max(xmax, x)
-        n += 1
-        k = np.int64(rec[k, NEXT])
-    _describe(row, (pixels, scores), (least, first, most, xmin, xmax), rec, geo)
-    return n
-
-
-@inner
-def rotate(xy: Any, key: int) -> None:
-    """Make a ring start at the vertex with ``key`` (y << 32 | x)."""
+def rotate(vertices: Any, key: int) -> None:
+    """Make a ring, coordinates as words, start at the vertex with ``key`` (y << 32 | x)."""
     at = 0
-    while (np.int64(xy[at, 1] >> 2) << 32 | xy[at, 0]) != key:
+    while ((vertices[at] >> 34) << 32) | (vertices[at] & 0xFFFFFFFF) != key:
         at += 1
     if at == 0:
         return
     # three reversals turn it in place
-    n = xy.shape[0]
+    n = vertices.size
     for first, last in ((0, at - 1), (at, n - 1), (0, n - 1)):
         low, high = first, last
         while low < high:
-            xy[low, 0], xy[high, 0] = xy[high, 0], xy[low, 0]
-            xy[low, 1], xy[high, 1] = xy[high, 1], xy[low, 1]
+            vertices[low], vertices[high] = vertices[high], vertices[low]
             low += 1
             high -= 1
 
@@ -190,87 +149,244 @@ def _port_key(port: int, geo: Any, h: int, w: int) -> Any:
     return ((y0 + i + 1) << 34) | ((x0 + (0 if which < 2 else w)) << 2) | (2 + (which & 1))
 
 
+@inlined
+def _vertex(word: Any, x0: Any, y0: Any) -> Any:
+    """Coordinates of a record as one word: x, and ``y << 2 | touching << 1 | node``."""
+    pos = word & 0x7FFFFFFF
+    touching = 2 if pos & _PAIR else 0
+    y = (((pos >> 18) + y0) << 2) | ((pos & NODE) >> 2) | touching
+    return (y << 32) | (((pos >> 5) & 8191) + x0)
+
+
+@inner
+def _walk_path(k: int, mark: int, ports: int, rec: Any, geo: Any, path: Any, out: Any) -> Any:
+    """Walk from a record to a port or to where it began, cutting off loops.
+
+    ``out`` is (coordinates as words, how many there are, rings, their last records, how many there
+    are), to which loops are added. Returns the number of records left on the path, the end, and
+    the two numbers.
+    """
+    vertices, used, rings, final, n_rings = out
+    n = 0
+    while k >= ports and rec.ring[k] == NONE:
+        rec.ring[k] = _ON_PATH - n
+        path[n] = k
+        n += 1
+        pos = rec.halves[2 * k]
+        if pos & _PAIR:
+            place = rec.ring[k + 1 if pos & PAIR_FIRST else k - 1]
+            if place <= _ON_PATH:
+                at = _ON_PATH - place + 1
+                ring = rings[n_rings]
+                final[n_rings] = _emit(path[at:n], n_rings, rec, geo, vertices[used:], ring)
+                rotate(vertices[used : used + n - at], ring[MAXKEY])
+                ring[PIECE_HEAD], ring[PIECE_TAIL] = used, n - at
+                used += n - at
+                n_rings += 1
+                n = at
+        k = rec.words[k] >> 32
+    return n, k, used, n_rings
+
+
+@inlined
+def _write_row(flat: Any, ring: Any, sums: Any, ends: Any, rec: Any, geo: Any) -> None:
+    """Fill the row of a closed ring: _describe without calls and views.
+
+    Args:
+        flat: the table of rings.
+        ring: the row.
+        sums: start and number of the coordinates, Green's sums of 1 and of the packed scores.
+        ends: (first vertex in raster order as ``position << 32 | record``, position of the last
+            one, least and greatest x).
+        rec: the linked records.
+        geo: see _emit.
+
+    """
+    y0, x0, c0, p, _ = geo
+    least, last, xmin, xmax = ends
+    start, count, pixels, scores = sums
+    at = np.uint64(ring * RING_WIDTH)
+    x, y = (least >> 37) & 8191, least >> 50
+    flat[at + np.uint64(PIECE_HEAD)] = start
+    flat[at + np.uint64(PIECE_TAIL)] = count
+    flat[at + np.uint64(PIXELS)] = pixels
+    flat[at + np.uint64(SCORES)] = scores
+    flat[at + np.uint64(SCORED)] = 0
+    flat[at + np.uint64(MINKEY)] = ((y + y0) << 32) | (x + x0)
+    flat[at + np.uint64(MAXKEY)] = (((last >> 18) + y0) << 32) | (((last >> 5) & 8191) + x0)
+    flat[at + np.uint64(LABEL)] = np.int64(p[y + 1, c0 + x + 1])
+    flat[at + np.uint64(XMIN)] = xmin + x0
+    flat[at + np.uint64(XMAX)] = xmax + x0
+    flat[at + np.uint64(OWNER)] = rec.own[np.uint64(least & 0xFFFFFFFF)]
+
+
 @kernel
-def walk(p: Any, table: Any, origin: Any, rec: Any, n_rec: int) -> Any:
+def walk(p: Any, table: Any, origin: Any, rec: Any, n: Any) -> Any:
     """Closed rings of a tile with linked corners, and the paths of its open arcs.
 
     Args:
         p: pixels (h + 1, any).
         table: packed summed scores (h + 1, w + 1), or (1, 1) without scores.
         origin: (row, col) of the tile, the column of p left of it, w.
-        rec: the linked records; RING is filled.
-        n_rec: their number.
+        rec: the linked records; ``ring`` is filled.
+        n: how many there are, and how many of the last ones.
 
     Returns:
-        Rings (n, WIDTH) with OWNER still a record; their coordinates (m, 2) int32 as x and
-        ``y << 2 | touching << 1 | node``, each ring from its lower right vertex; ends
-        (arcs, 3): in port, out port, end in the last array, the records on the arcs.
+        Rings (n, RING_WIDTH) with OWNER still a record; their order by lower right vertex; their
+        coordinates (m, 2) int32 as x and ``y << 2 | touching << 1 | node``, each ring from its
+        lower right vertex; ends (arcs, 3): in port, out port, end in the last array, the
+        records on the arcs.
 
     """
     h, w = p.shape[0] - 1, origin[3]
+    n_rec, n_last = n
     ports = 4 * (h + w)
-    geo = (origin[0], origin[1], origin[2], p, table)
+    y0, x0 = origin[0], origin[1]
+    geo = (y0, x0, origin[2], p, table)
+    scored = table.shape[0] > 1
     size = max(n_rec - ports, 1)
     n_in = 0
     for i in range(ports):
-        n_in += rec[i, NEXT] != NONE
-    xy = np.empty((size, 2), np.int32)
+        n_in += rec.halves[2 * i + 1] != NONE
+    vertices = np.empty(size, np.int64)
     path = np.empty(size, np.int32)
-    rings = np.empty((size // 4 + 1, WIDTH), np.int64)
+    rings = np.empty((size // 4 + 1, RING_WIDTH), np.int64)
+    final = np.empty(size // 4 + 1, np.int32)  # per ring its last record in raster order
     n_rings, used = 0, 0
     on_arcs = np.empty(size if n_in else 1, np.int32)
     ends = np.empty((n_in, 3), np.int64)
     n_arcs, n_open = 0, 0
-    for step in range(n_rec):
-        # ports that lead in first, then what corners are left, the last one first
-        if step < ports:
-            if rec[step, NEXT] == NONE:
-                continue
-            k = np.int64(rec[step, NEXT])
+    for port in range(ports):
+        k = rec.words[port] >> 32
+        if k == NONE:
+            continue
+        out = (vertices, used, rings, final, n_rings)
+        m, k, used, n_rings = _walk_path(k, n_rings, ports, rec, geo, path, out)
+        for t in range(m):
+            on_arcs[n_open + t] = path[t]
+            rec.ring[path[t]] = ARC
+        n_open += m
+        ends[n_arcs, 0], ends[n_arcs, 1], ends[n_arcs, 2] = port, k, n_open
+        n_arcs += 1
+    n_cut = n_rings
+    # what corners are left lie on cycles; the last one of each in raster order comes first
+    behind = size
+    words, ring_of, flat = rec.words, rec.ring, rings.reshape(-1)
+    for step in range(2 * n_last):
+        start = np.int64(rec.last[np.uint64(n_last - 1 - (step >> 1))]) + 1 - (step & 1)
+        if ring_of[np.uint64(start)] != NONE:
+            continue
+        word = words[np.uint64(start)]
+        last = word & 0xFFFFFFFF
+        x, y = (last >> 5) & 8191, last >> 18
+        xmin = xmax = x
+        m, pixels, scores = 0, np.int64(0), np.int64(0)
+        mark = n_rings
+        n_rings += 1
+        final[np.uint64(mark)] = start
+        k1 = word >> 32
+        word1 = words[np.uint64(k1)]
+        k2 = word1 >> 32
+        word2 = words[np.uint64(k2)]
+        k3 = word2 >> 32
+        word3 = words[np.uint64(k3)]
+        if word3 >> 32 == start and (word | word1 | word2 | word3) & _PAIR == 0:
+            # a rectangle: nearly all rings of noise are; no loop to leave, so that the processor
+            # runs ahead into the next ring
+            ring_of[np.uint64(start)] = mark
+            ring_of[np.uint64(k1)] = mark
+            ring_of[np.uint64(k2)] = mark
+            ring_of[np.uint64(k3)] = mark
+            vertices[np.uint64(used)] = _vertex(word, x0, y0)
+            vertices[np.uint64(used + 1)] = _vertex(word1, x0, y0)
+            vertices[np.uint64(used + 2)] = _vertex(word2, x0, y0)
+            vertices[np.uint64(used + 3)] = _vertex(word3, x0, y0)
+            least = (word2 << 32) | k2
+            xmin = (word2 >> 5) & 8191
+            pixels = (x - xmin) * (y - ((word2 & 0xFFFFFFFF) >> 18))
+            if (word1 & 0xFFFFFFFF) >> 18 != y:
+                pixels = -pixels
+            m = 4
+            if scored:
+                path[0], path[1], path[2], path[3] = start, k1, k2, k3
         else:
-            k = n_rec - 1 - (step - ports)
-            if rec[k, RING] != NONE:
-                continue
-            n = _walk_ring(k, n_rings, rec, geo, xy[used:], rings[n_rings])
-            if n > 0:
-                rings[n_rings, PIECE_HEAD], rings[n_rings, PIECE_TAIL] = used, n
-                used += n
-                n_rings += 1
-                continue
-        n = 0
-        while k >= ports and rec[k, RING] == NONE:
-            rec[k, RING] = _ON_PATH - n
-            path[n] = k
-            n += 1
-            pos = rec[k, POS]
-            if pos & _PAIR:
-                place = rec[k + 1 if pos & PAIR_FIRST else k - 1, RING]
-                if place <= _ON_PATH:
-                    at = _ON_PATH - place + 1
-                    ring = rings[n_rings]
-                    _emit(path[at:n], n_rings, rec, geo, xy[used:], ring)
-                    rotate(xy[used : used + n - at], ring[MAXKEY])
-                    ring[PIECE_HEAD], ring[PIECE_TAIL] = used, n - at
-                    used += n - at
-                    n_rings += 1
-                    n = at
-            k = np.int64(rec[k, NEXT])
-        if step < ports:
-            for t in range(n):
-                on_arcs[n_open + t] = path[t]
-                rec[path[t], RING] = ARC
-            n_open += n
-            ends[n_arcs, 0], ends[n_arcs, 1], ends[n_arcs, 2] = step, k, n_open
-            n_arcs += 1
-        else:
-            ring = rings[n_rings]
-            _emit(path[:n], n_rings, rec, geo, xy[used:], ring)
-            ring[PIECE_HEAD], ring[PIECE_TAIL] = used, n
-            used += n
-            n_rings += 1
-    if table.shape[0] > 1:
+            least = (last << 32) | start
+            k, above, whole = start, y, True
+            while True:
+                pos = word & 0xFFFFFFFF
+                ring_of[np.uint64(k)] = mark
+                path[np.uint64(m)] = k
+                x, y = (pos >> 5) & 8191, pos >> 18
+                vertices[np.uint64(used + m)] = _vertex(word, x0, y0)
+                # Green's sum, in the tile's own coordinates, as the cycle is closed
+                pixels += x * (y - above)
+                above = y
+                least = min(least, (pos << 32) | k)
+                xmin, xmax = min(xmin, x), max(xmax, x)
+                m += 1
+                if pos & _PAIR:
+                    partner = k + 1 if pos & PAIR_FIRST else k - 1
+                    if ring_of[np.uint64(partner)] == mark:
+                        # the cycle touches itself: a loop goes to the end of the coordinates
+                        at = m - 1
+                        while path[at - 1] != partner:
+                            at -= 1
+                        behind -= m - at
+                        loop, place = rings[n_rings], vertices[behind : behind + m - at]
+                        final[n_rings] = _emit(path[at:m], n_rings, rec, geo, place, loop)
+                        rotate(place, loop[MAXKEY])
+                        loop[PIECE_HEAD], loop[PIECE_TAIL] = behind, m - at
+                        n_rings += 1
+                        n_cut += 1
+                        m = at
+                        pixels -= loop[PIXELS]
+                        outermost = loop[XMIN] - x0 == xmin or loop[XMAX] - x0 == xmax
+                        if outermost or ring_of[np.uint64(least & 0xFFFFFFFF)] != mark:
+                            whole = False
+                k = word >> 32
+                if k == start:
+                    break
+                word = words[np.uint64(k)]
+            pixels += ((last >> 5) & 8191) * ((last >> 18) - above)
+            if not whole:  # what bounded it went with a loop
+                least = (last << 32) | start
+                xmin = xmax = (last >> 5) & 8191
+                for t in range(m):
+                    k = np.int64(path[t])
+                    pos = words[np.uint64(k)] & 0xFFFFFFFF
+                    x = (pos >> 5) & 8191
+                    least = min(least, (pos << 32) | k)
+                    xmin, xmax = min(xmin, x), max(xmax, x)
+        if scored:
+            for t in range(m):
+                pos = words[path[t]] & 0xFFFFFFFF
+                scores += ((pos & 1) - ((pos >> 1) & 1)) * table[pos >> 18, (pos >> 5) & 8191]
+        _write_row(flat, mark, (used, m, pixels, scores), (least, last, xmin, xmax), rec, geo)
+        used += m
+    if scored:
         _unpack(rings, n_rings)
-    return rings[:n_rings], xy, ends, on_arcs
+    order = _in_order(rec, n_last, final[:n_rings], n_cut)
+    return rings[:n_rings], order, vertices.view(np.int32).reshape((size, 2)), ends, on_arcs
+
+
+@inner
+def _in_order(rec: Any, n_last: int, final: Any, n_cut: int) -> Any:
+    """Rings by their last records ``final``, which is used up; ``n_cut`` of them are loops."""
+    n = final.size
+    order = np.empty(n, np.int32)
+    if n_cut == 0:  # they were closed from the last corner to the first
+        for r in range(n):
+            order[r] = n - 1 - r
+        return order
+    m = 0
+    for step in range(2 * n_last):
+        k = np.int64(rec.last[np.uint64(step >> 1)]) + (step & 1)
+        r = np.int64(rec.ring[np.uint64(k)])
+        if 0 <= r < ARC and final[np.uint64(r)] == k:
+            order[m] = r
+            m += 1
+            final[np.uint64(r)] = NONE
+    return order
 
 
 @kernel
@@ -285,13 +401,13 @@ def cut_arcs(p: Any, table: Any, origin: Any, rec: Any, ends: Any, on_arcs: Any)
     n_open = ends[n_ends - 1, 2] if n_ends else 0
     n_cuts = 0
     for t in range(n_open):
-        pos = rec[on_arcs[t], POS]
+        pos = rec.halves[2 * on_arcs[t]]
         if pos & _PAIR:
             partner = on_arcs[t] + 1 if pos & PAIR_FIRST else on_arcs[t] - 1
-            n_cuts += rec[partner, RING] >= ARC
+            n_cuts += rec.ring[partner] >= ARC
     arcs = np.empty((n_ends + n_cuts, WIDTH), np.int64)
     pairs = np.empty((n_cuts // 2, 2), np.int64)
-    xy = np.empty((n_open, 2), np.int32)
+    vertices = np.empty(n_open, np.int64)
     cuts = np.empty(n_cuts, np.int64)
     a, start, n_cuts = 0, 0, 0
     for e in range(n_ends):
@@ -302,11 +418,11 @@ def cut_arcs(p: Any, table: Any, origin: Any, rec: Any, ends: Any, on_arcs: Any)
             cut = False
             if not at_end:
                 k = on_arcs[t]
-                pos = rec[k, POS]
-                cut = (pos & _PAIR) != 0 and rec[k + 1 if pos & PAIR_FIRST else k - 1, RING] >= ARC
+                pos = rec.halves[2 * k]
+                cut = (pos & _PAIR) != 0 and rec.ring[k + 1 if pos & PAIR_FIRST else k - 1] >= ARC
                 t += 1
             if at_end or cut:
-                _emit(on_arcs[start:t], ARC | a, rec, geo, xy[start:], arcs[a])
+                _emit(on_arcs[start:t], ARC | a, rec, geo, vertices[start:], arcs[a])
                 arcs[a, PIECE_HEAD], arcs[a, PIECE_TAIL] = start, t - start
                 start = t
                 if cut:
@@ -319,7 +435,7 @@ def cut_arcs(p: Any, table: Any, origin: Any, rec: Any, ends: Any, on_arcs: Any)
         port_in, port_out = ends[e, 0], ends[e, 1]
         arcs[first, IN] = _port_key(port_in, geo, h, w)
         arcs[a - 1, OUT] = _port_key(port_out, geo, h, w)
-        rec[port_out, RING] = ARC | (a - 1)
+        rec.ring[port_out] = ARC | (a - 1)
         if table.shape[0] > 1:
             if 3 * w <= port_in < 4 * w:
                 arcs[first, SCORES] -= table[h, port_in - 3 * w]
@@ -328,27 +444,27 @@ def cut_arcs(p: Any, table: Any, origin: Any, rec: Any, ends: Any, on_arcs: Any)
     m = 0
     for t in range(n_cuts):
         k = cuts[t]
-        if rec[k, POS] & PAIR_FIRST:
-            pairs[m, 0], pairs[m, 1] = rec[k, RING] & ~ARC, rec[k + 1, RING] & ~ARC
+        if rec.halves[2 * k] & PAIR_FIRST:
+            pairs[m, 0], pairs[m, 1] = rec.ring[k] & ~ARC, rec.ring[k + 1] & ~ARC
             m += 1
     if table.shape[0] > 1:
         _unpack(arcs, a)
-    return arcs, pairs, xy
+    return arcs, pairs, vertices.view(np.int32).reshape((n_open, 2))
 
 
 @inner
-def find_root(code: Any, rec: Any, rings: Any, roots: Any) -> int:
+def find_root(code: Any, ring_of: Any, rings: Any, roots: Any) -> int:
     """Whose region the ring of a record bounds: outer ring, ``ARC | arc``, LEFT or NONE."""
     start = code
     while code >= 0:
-        mark = np.int64(rec[code, RING])
+        mark = np.int64(ring_of[code])
         if mark >= ARC or roots[mark] != NO_KEY:
             code = mark if mark >= ARC else roots[mark]
             break
         code = rings[mark, OWNER]
     # the same answer for every hole on the way
     while start >= 0:
-        mark = np.int64(rec[start, RING])
+        mark = np.int64(ring_of[start])
         if mark >= ARC or roots[mark] != NO_KEY:
             break
         roots[mark] = code
@@ -357,12 +473,21 @@ def find_root(code: Any, rec: Any, rings: Any, roots: Any) -> int:
 
 
 @kernel
-def find_roots(rec: Any, rings: Any) -> Any:
+def find_roots(rec: Any, rings: Any, order: Any) -> Any:
     """Per closed ring: itself if it is an outer one, else the region that it is a hole of."""
-    roots = np.empty(rings.shape[0], np.int64)
-    for r in range(rings.shape[0]):
+    n = rings.shape[0]
+    roots = np.empty(n, np.int64)
+    for r in range(n):
         roots[r] = r if rings[r, PIXELS] > 0 else NO_KEY
-    for r in range(rings.shape[0]):
-        if roots[r] == NO_KEY:
-            roots[r] = find_root(rings[r, OWNER], rec, rings, roots)
+    ring_of = rec.ring
+    for i in range(n):  # from above, where most owners are known already
+        r = np.int64(order[i])
+        if roots[r] != NO_KEY:
+            continue
+        code = rings[r, OWNER]
+        mark = np.int64(ring_of[code]) if code >= 0 else np.int64(ARC)
+        if mark < ARC and roots[mark] != NO_KEY:
+            roots[r] = roots[mark]
+        else:
+            roots[r] = find_root(code, ring_of, rings, roots)
     return roots

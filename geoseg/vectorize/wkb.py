@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from geoseg.errors import GeosegError
 from geoseg.vectorize.columns import PIECE_HEAD, PIECE_TAIL
-from geoseg.vectorize.compiled import inner, kernel
+from geoseg.vectorize.compiled import inlined, kernel
 from geoseg.vectorize.intrinsics import load_i64, store_f64, store_u32
 from geoseg.vectorize.rings import Rings
 
@@ -40,32 +40,40 @@ def _sizes(count: Any, polygons: Any, groups: Any, out: Any) -> None:
         out[g] = total
 
 
-@inner
-def _write_ring(first: int, n: int, at: int, transform: Any, reverse: bool) -> int:
+@inlined
+def _write_ring(first: int, n: int, at: int, t: Any, reverse: bool) -> int:
     """Write one closed ring to an address; returns the address behind it."""
-    t = transform
     store_u32(at, np.uint32(n + 1))
     at += 4
-    a, b, c, d, e, f = t[0], t[1], t[2], t[3], t[4], t[5]
-    from_, step = first, 8
+    both = load_i64(first)
+    # the first vertex begins and ends the ring
+    x, y = np.float64(both & 0xFFFFFFFF), np.float64(both >> 34)
+    x0, y0 = t[0] * x + t[1] * y + t[2], t[3] * x + t[4] * y + t[5]
+    store_f64(at, x0)
+    store_f64(at + 8, y0)
+    at += 16
+    from_, step = first + 8, 8
     if reverse:
-        from_, step = first + 8 * n, -8
-    for v in range(n + 1):
-        # the first vertex begins and ends the ring
-        both = load_i64(from_ + step * v if 0 < v < n else first)
+        from_, step = first + 8 * (n - 1), -8
+    for _ in range(n - 1):
+        both = load_i64(from_)
         x, y = np.float64(both & 0xFFFFFFFF), np.float64(both >> 34)
-        store_f64(at, a * x + b * y + c)
-        store_f64(at + 8, d * x + e * y + f)
+        store_f64(at, t[0] * x + t[1] * y + t[2])
+        store_f64(at + 8, t[3] * x + t[4] * y + t[5])
+        from_ += step
         at += 16
-    return at
+    store_f64(at, x0)
+    store_f64(at + 8, y0)
+    return at + 16
 
 
 @kernel
 def _write_rings(rings: Any, first: int, last: int, place: Any) -> int:
     """Write rings ``first`` to ``last``; arguments as of _write."""
     at, transform, reverse = place
+    address, count = rings
     for r in range(first, last):
-        at = _write_ring(rings[0][r], rings[1][r], at, transform, reverse)
+        at = _write_ring(address[r], count[r], at, transform, reverse)
     return at
 
 
@@ -77,7 +85,7 @@ def _write(rings: Any, polygons: Any, groups: Any, place: Any) -> None:
         rings: (address, count) per ring; vertices are int32 x and ``y << 2``.
         polygons: PIECE_HEAD and PIECE_TAIL, first ring and number of rings.
         groups: (order: polygons, bounds: where each geometry begins in order, multi).
-        place: (address to write to, transform of six float64, reverse rings).
+        place: (address to write to, transform as a tuple of six, reverse rings).
 
     """
     address, count = rings
@@ -102,12 +110,9 @@ def _write(rings: Any, polygons: Any, groups: Any, place: Any) -> None:
 
 
 def wkb_sizes(
-    rings: Rings, order: NDArray[np.int64], bounds: NDArray[np.int64] | None
+    rings: Rings, order: NDArray[np.int64], bounds: NDArray[np.int64], multi: bool
 ) -> NDArray[np.int64]:
-    """Bytes of each geometry; arguments as of ``wkb_array``."""
-    multi = bounds is not None
-    if bounds is None:
-        bounds = np.arange(len(order) + 1)
+    """Bytes of each geometry, MultiPolygons or, one polygon each, Polygons; see ``wkb_array``."""
     sizes = np.empty(len(bounds) - 1, np.int64)
     _sizes(rings.count, rings.table, (order, bounds, multi), sizes)
     return sizes
@@ -133,7 +138,8 @@ def wkb_array(
     rings: Rings,
     order: NDArray[np.int64],
     transform: Affine,
-    bounds: NDArray[np.int64] | None = None,
+    bounds: NDArray[np.int64] | None,
+    sizes: NDArray[np.int64],
 ) -> pa.BinaryArray:
     """Geometries as WKB: Polygons, or MultiPolygons when ``bounds`` says which belong together.
 
@@ -144,12 +150,12 @@ def wkb_array(
         order: polygons to write, in this order.
         transform: pixel to CRS.
         bounds: where each MultiPolygon begins in ``order``, and its end.
+        sizes: their bytes, see ``wkb_sizes``.
 
     Raises:
         GeosegError: the geometries take more than 2 GiB, the most one array can hold.
 
     """
-    sizes = wkb_sizes(rings, order, bounds)
     multi = bounds is not None
     if bounds is None:
         bounds = np.arange(len(order) + 1)
@@ -163,7 +169,7 @@ def wkb_array(
     offsets = np.zeros(len(bounds), np.int32)
     np.cumsum(sizes, out=offsets[1:])
     data = np.empty(max(total, 1), np.uint8)
-    coefficients = np.array(transform[:6], np.float64)
+    coefficients = tuple(float(v) for v in transform[:6])
     place = (data.ctypes.data, coefficients, transform.determinant < 0)
     if total > _LARGE and len(sizes) == 1 and len(order) == 1:
         _write_large(rings, int(order[0]), data, (multi, coefficients, place[2]))
