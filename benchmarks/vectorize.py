@@ -41,6 +41,8 @@ from geoseg.vectorize.table import Attributes
 
 NAMES = ("lc8", "lc3", "n1", "n5", "fields", "weeds")
 REPEATS = 3
+PEERS = {"xarray-spatial": "xrspatial", "contourrs": "contourrs"}
+"""By their distributions, with the module of each: they are measured where they are installed."""
 
 
 def raster(name: str, n: int = 4096, seed: int = 0) -> np.ndarray:
@@ -121,8 +123,8 @@ def cpu(work: Callable[[], Any]) -> float:
 def versions() -> str:
     from importlib.metadata import version
 
-    names = ["numba", "numpy", "shapely", "rasterio", "xarray-spatial", "pyarrow"]
-    names += ["contourrs"] if find_spec("contourrs") else []
+    names = ["numba", "numpy", "shapely", "rasterio", "pyarrow"]
+    names += [n for n, module in PEERS.items() if find_spec(module)]
     found = ", ".join(f"{n} {version(n)}" for n in names)
     with open("/proc/cpuinfo") as info:
         model = next(line.split(":")[1].strip() for line in info if "model name" in line)
@@ -135,13 +137,11 @@ def speed(*names: str, n: int = 4096) -> None:
     for warm in (np.eye(64, dtype=np.uint8), np.zeros((64, 64), np.uint8)):
         ours(warm)
         ours(warm, shared_vertices=True)
-    xarray_spatial(np.eye(8, dtype=np.uint8))
-    peers: dict[str, Callable[[np.ndarray], int]] = {
-        "rasterio": rasterio_shapely,
-        "xarray-spatial": xarray_spatial,
-    }
-    if find_spec("contourrs"):
-        peers["contourrs"] = contourrs
+    peers: dict[str, Callable[[np.ndarray], int]] = {"rasterio": rasterio_shapely}
+    for name, work in (("xarray-spatial", xarray_spatial), ("contourrs", contourrs)):
+        if find_spec(PEERS[name]):
+            work(np.eye(8, dtype=np.uint8))
+            peers[name] = work
     ways = peers | {
         "geoseg": ours,
         "shared": lambda labels: ours(labels, shared_vertices=True),

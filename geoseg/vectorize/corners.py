@@ -48,6 +48,9 @@ _V, _H = ARRIVES_VERTICAL, ARRIVES_HORIZONTAL
 _TWO_EDGES = 1 << 5 | 1 << 6 | 1 << 9 | 1 << 10  # a bit per code where one boundary bends
 
 
+_SPARE = 2  # one that is overwritten by the next, one for links that lead nowhere
+
+
 class Records(NamedTuple):
     """The corners of a tile, ports first. What a walk follows lies close together.
 
@@ -69,11 +72,15 @@ class Records(NamedTuple):
 
     @classmethod
     def empty(cls, size: int) -> Records:
-        """Room for so many, and for one or two that are overwritten."""
-        size += 2
+        """Room for so many."""
+        size += _SPARE
         words = np.empty(size, np.int64)
         own, ring, last = (np.empty(size, np.int32) for _ in range(3))
         return cls(words, words.view(np.int32), own, ring, last)
+
+    def hold(self, size: int) -> bool:
+        """Whether there is room for so many."""
+        return len(self.words) >= size + _SPARE
 
 
 @inlined

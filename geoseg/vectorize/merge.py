@@ -89,7 +89,7 @@ class Tile:
 def _records(size: int) -> Records:
     """Records of this thread: fresh memory for every tile would cost more than tracing."""
     records: Records | None = getattr(_scratch, "records", None)
-    if records is None or len(records.words) < size:
+    if records is None or not records.hold(size):
         records = Records.empty(size)
         _scratch.records = records
     return records
