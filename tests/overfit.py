@@ -68,3 +68,22 @@ def ap50(found: InstanceTile, ids: NDArray[Any], category: NDArray[Any]) -> floa
     scores = {int(key): float(found.score[keys == key][0]) for key in np.unique(keys[thing])}
     categories = np.unique(category[ids > 0]).tolist()
     return average_precision(OverlapTable.of(truth, keys), scores, categories).mean[1]
+
+
+def box_ap50(found: NDArray[Any], scores: NDArray[Any], truth: NDArray[Any]) -> float:
+    """COCO's AP at IoU 0.5 by torchmetrics' independent code."""
+    from torchmetrics.detection import MeanAveragePrecision
+
+    metric = MeanAveragePrecision(iou_thresholds=[0.5], backend="faster_coco_eval")
+    label = np.zeros(len(found), int), np.zeros(len(truth), int)
+    metric.update(
+        [
+            {
+                "boxes": torch.as_tensor(found),
+                "scores": torch.as_tensor(scores),
+                "labels": torch.as_tensor(label[0]),
+            }
+        ],
+        [{"boxes": torch.as_tensor(truth), "labels": torch.as_tensor(label[1])}],
+    )
+    return float(metric.compute()["map_50"])

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from overfit import WEED_CATEGORIES, ap50, boxes, crop, learn
+from overfit import WEED_CATEGORIES, ap50, box_ap50, boxes, crop, learn
 
 from geoseg.legend import Category, Legend
 from geoseg.models.deep.architectures import Architecture, build
@@ -161,25 +161,6 @@ def test_boxes_of_trees() -> None:
     with torch.inference_mode():
         one = detect(net, list(x)).detections[0]
     assert box_ap50(one["boxes"].numpy(), one["scores"].numpy(), truth) >= 0.9
-
-
-def box_ap50(found: np.ndarray, scores: np.ndarray, truth: np.ndarray) -> float:
-    """COCO's AP at IoU 0.5 by torchmetrics' independent code."""
-    from torchmetrics.detection import MeanAveragePrecision
-
-    metric = MeanAveragePrecision(iou_thresholds=[0.5], backend="faster_coco_eval")
-    label = np.zeros(len(found), int), np.zeros(len(truth), int)
-    metric.update(
-        [
-            {
-                "boxes": torch.as_tensor(found),
-                "scores": torch.as_tensor(scores),
-                "labels": torch.as_tensor(label[0]),
-            }
-        ],
-        [{"boxes": torch.as_tensor(truth), "labels": torch.as_tensor(label[1])}],
-    )
-    return float(metric.compute()["map_50"])
 
 
 def test_the_measure_sees_what_is_wrong() -> None:

@@ -33,7 +33,8 @@ from geoseg.assess.instances import Quality, match_segments
 from geoseg.assess.overlap import BACKGROUND, OverlapTable, segment_key
 from geoseg.grid import BlockGrid, TileGrid
 from geoseg.models.segmenter import InstanceTile
-from geoseg.stitch.labels import OverlapJoin
+from geoseg.stitch.labels import OverlapJoin, _Seen
+from geoseg.stitch.overlap import overlaps
 
 SCENES = {
     "parcels": parcels((301, 260), 14, 1),
@@ -254,6 +255,29 @@ def test_a_tile_that_saw_the_thing_says_where_it_ends():
 
     ids = two_tiles(shorter)
     assert ids[10:22, :36].all() and not ids[:, 36:].any()
+
+
+@pytest.mark.parametrize(
+    ("kept", "pixels", "one"),
+    [
+        ((True, True), (40, 40), True),
+        ((False, True), (1200, 1700), True),
+        ((False, True), (1200, 150), False),  # one that only looks on at a crowd
+        ((False, False), (1200, 1700), False),
+    ],
+)
+def test_who_may_say_that_a_thin_sliver_is_one(kept, pixels, one):
+    """Two tiles see the same sliver of 3 px; their cores and the rest of it decide."""
+    own = np.zeros((20, 60), np.int32)
+    own[:3, 5:30] = 1
+    tiles = [TileGrid((40, 80), 60, 10).tile(0, col) for col in (0, 1)]
+    seen = [
+        _Seen(tile, own, np.array([False, here]), np.array([0, size]))
+        for tile, here, size in zip(tiles, kept, pixels, strict=True)
+    ]
+    both = overlaps(own, own)
+    _, linked = OverlapJoin()._linked(both, np.zeros(len(both.a), bool), *seen)
+    assert linked.any() == one
 
 
 def test_category_by_majority_and_score_by_area():

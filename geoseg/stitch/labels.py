@@ -5,9 +5,10 @@ intersect. A fragment of one and a fragment of the other are the same object whe
 overlap there broadly and by at least ``threshold`` of the smaller (or of their union), near
 where the two cores meet or by more. Outlines that are 2 px off overlap thinly where two objects
 touch. So a thin overlap counts only between fragments that are alike (their overlap is a good
-share of their union) or one mostly inside the other, if both cores keep them or it is large, and
-if not each has another counterpart. Links are transitive. Contact alone never links: it would fuse
-neighbouring parcels. What a tile missed takes the things of its neighbours (``extend``).
+share of their union) or one mostly inside the other, if both cores keep them, or one does and
+both are large, and if not each has another counterpart. Links are transitive. Contact alone
+never links: it would fuse neighbouring parcels. What a tile missed takes the things of its
+neighbours (``extend``).
 
 Each pair of tiles is compared alone and in whole numbers, inside a block as across blocks
 (from strips in the frames), so the result does not depend on the blocks.
@@ -71,8 +72,9 @@ class OverlapJoin:
             that are 2 px off each overlap by 4 px where two objects touch.
         alike: two fragments that overlap thinly are one if it is by this share of their union,
             however small and far from the seam: both tiles saw the same sliver.
-        crowd_px: with fewer pixels a thin overlap joins only what both cores keep: small objects
-            in a crowd overlap their neighbours, and many tiles that only look on see them.
+        crowd_px: a fragment with fewer pixels in its tile is small. Small ones in a crowd overlap
+            their neighbours, and many tiles that only look on see them: a thin overlap joins
+            only what both cores keep. 10 x 10 px become up to 196 with outlines 2 px off.
 
     An object's category is that of most of its pixels (ties: the lower id), its score the
     mean of its pixels' levels, both by the tiles whose cores these are in; ids count from 1
@@ -86,7 +88,7 @@ class OverlapJoin:
     broad_px: int = 6
     firm_px: int = 5
     alike: float = 0.3
-    crowd_px: int = 100
+    crowd_px: int = 200
 
     def collect(
         self, block: Block, results: Sequence[tuple[Tile, TileResult]], valid: NDArray[np.bool_]
@@ -189,17 +191,19 @@ class OverlapJoin:
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Of each overlap: whether the two look the same, and whether that joins them.
 
-        A small thin overlap joins no fragments that a core only looked on: with a wide halo many
-        tiles do, and one that is wrong would be enough. Nor does a thin one join the middle two
-        of a chain of four: each has its own counterpart.
+        A thin overlap joins no small fragments that a core only looked on, nor large ones that
+        both did: with a wide halo many tiles do, and one that is wrong would be enough. Nor does
+        a thin one join the middle two of a chain of four: each has its own counterpart.
         """
         a, b = table.a, table.b
+        whole = np.minimum(first.pixels[a], second.pixels[b])
         covered = near & (table.share(self.criterion) >= self.threshold)
         broad = covered & (table.square >= self.firm_px)
         alike = (a > 0) & (b > 0) & (table.share("iou") >= self.alike)
-        inside = covered & (2 * table.pixels > np.minimum(first.pixels[a], second.pixels[b]))
-        linked = broad | ((alike | inside) & first.kept[a] & second.kept[b])
-        linked |= alike & (table.pixels >= self.crowd_px)
+        inside = covered & (2 * table.pixels > whole)
+        kept = first.kept[a].astype(np.int64) + second.kept[b]
+        linked = broad | ((alike | inside) & (kept == 2))
+        linked |= alike & (kept > 0) & (whole >= self.crowd_px)
         linked &= broad | (_times(a, linked) < 2) | (_times(b, linked) < 2)
         return broad | alike | inside, linked
 
