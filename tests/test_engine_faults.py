@@ -271,7 +271,7 @@ def test_a_scheduler_that_gives_nothing_to_the_workers_is_asked_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As when a worker ends while the scheduler hands out what all blocks share."""
-    monkeypatch.setattr("geoseg.engine.cluster.GIVE_S", 0.5)
+    monkeypatch.setattr("geoseg.engine.given.GIVE_S", 0.5)
     with ClusterExecutor(1) as executor:
         client, asked = default_client(), []
         scatter = client.scatter

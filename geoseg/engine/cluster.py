@@ -1,4 +1,4 @@
-"""Blocks as Dask tasks. The one place with Dask.
+"""Blocks as Dask tasks. The one place with Dask, beside ``given``.
 
 Threads of this process, worker processes or a cluster anywhere; workers and what they hold may
 go at any moment, the scheduler too.
@@ -16,6 +16,7 @@ from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from geoseg.engine.given import Given
 from geoseg.engine.plan import SLOTS
 from geoseg.errors import GeosegError, WorkerError
 
@@ -39,12 +40,6 @@ RECONNECT_S = 5.0
 
 ALONE_TRIES = 3
 """Workers that a block may kill, alone, before it is blamed."""
-
-GIVE_TRIES = 10
-"""Times that workers may end while they are given what all blocks share."""
-
-GIVE_S = 60.0
-"""How long that may take: the scheduler can wait for ever for a worker that ends meanwhile."""
 
 WORKER_WAIT_S = 60.0
 """How long a job waits for a worker that can take its blocks before it says so."""
@@ -211,7 +206,7 @@ class ClusterExecutor(AbstractContextManager["ClusterExecutor"]):
         self, task: Task, arguments: tuple[Any, ...], items: Iterable[Item]
     ) -> Iterator[tuple[Item, Outcome | Exception]]:
         assert self._client is not None
-        given = _Given(self._client, arguments, self._wait_for_workers)
+        given = Given(self._client, arguments, self._wait_for_workers)
         slots = sum(w["nthreads"] for w in self._able()) or SLOTS
         suspects: list[Item] = []
         for item, outcome in self._stream(task, given, iter(items), slots + self.workers):
@@ -222,7 +217,7 @@ class ClusterExecutor(AbstractContextManager["ClusterExecutor"]):
         for suspect in suspects:
             yield suspect, self._alone(task, given, suspect)
 
-    def _alone(self, task: Task, given: _Given, item: Item) -> Outcome | Exception:
+    def _alone(self, task: Task, given: Given, item: Item) -> Outcome | Exception:
         """An item with nothing beside it; blamed when its worker dies each of three times.
 
         Once is not enough: the worker may still have been going down with the one before.
@@ -237,7 +232,7 @@ class ClusterExecutor(AbstractContextManager["ClusterExecutor"]):
         return WorkerError(f"block {item} kills the worker it runs on: {why}")
 
     def _stream(
-        self, task: Task, given: _Given, items: Iterator[Item], window: int
+        self, task: Task, given: Given, items: Iterator[Item], window: int
     ) -> Iterator[tuple[Item, Outcome | Exception]]:
         from distributed import as_completed
 
@@ -260,7 +255,7 @@ class ClusterExecutor(AbstractContextManager["ClusterExecutor"]):
             for future in waiting:
                 future.cancel()
 
-    def _submit(self, task: Task, given: _Given, item: Item, waiting: dict[Future, Item]) -> Future:
+    def _submit(self, task: Task, given: Given, item: Item, waiting: dict[Future, Item]) -> Future:
         assert self._client is not None
         name = getattr(task, "__name__", "task").replace("_", "-")
         label = "-".join(map(str, item)) if isinstance(item, tuple) else str(item)
@@ -342,42 +337,6 @@ _serial = _count()
 
 def _call(task: Task, given: tuple[Any, ...], item: Any) -> Any:
     return task(*given, item)
-
-
-class _Given:
-    """A task's arguments, held by the workers; sent again when all that held them are gone."""
-
-    def __init__(
-        self, client: Client, arguments: tuple[Any, ...], wait: Callable[[], None]
-    ) -> None:
-        self._client = client
-        self._arguments = arguments
-        self._wait = wait
-        self._held: Future | None = None
-
-    def future(self) -> Future:
-        """The arguments on the workers; raises WorkerError when none stays to hold them."""
-        for _ in range(GIVE_TRIES):
-            if self._held is not None and self._held.status == "finished":
-                return self._held
-            self._wait()
-            # those of this moment may be gone before they are reached: an OSError of the
-            # scheduler's connection to them, TimeoutError among these, or, when none is left, a
-            # ValueError, which is Dask's word for copies on no worker; a lost scheduler is
-            # noticed by waiting
-            with suppress(ValueError, OSError):
-                (self._held,) = self._client.sync(self._give, callback_timeout=GIVE_S)
-        raise WorkerError(
-            f"workers ended {GIVE_TRIES} times before they could be given the job: what is done "
-            "is kept, look at their logs and run the same command again"
-        )
-
-    async def _give(self) -> list[Future]:
-        # broadcast reaches the workers of this moment; one that starts later copies them
-        given: list[Future] = await self._client.scatter(
-            [self._arguments], broadcast=True, hash=False, direct=False, asynchronous=True
-        )
-        return given
 
 
 class _WorkerDied(Exception):  # noqa: N818 - a marker, never raised
