@@ -10,17 +10,29 @@ import platform
 import sys
 from functools import lru_cache
 
-__all__ = ["keep_memory", "one_heap"]
+__all__ = ["give_back", "keep_memory", "one_heap"]
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -3, -4, -8
 _LARGE = 4 << 20
 
 
+@lru_cache(maxsize=1)
+def _libc() -> ctypes.CDLL | None:
+    glibc = sys.platform == "linux" and platform.libc_ver()[0] == "glibc"
+    return ctypes.CDLL(None) if glibc else None
+
+
 def _set(*settings: tuple[int, int]) -> bool:
-    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
-        return False
-    libc = ctypes.CDLL(None)
-    return all(libc.mallopt(name, value) for name, value in settings)
+    libc = _libc()
+    return libc is not None and all(libc.mallopt(name, value) for name, value in settings)
+
+
+def give_back() -> bool:
+    """Return to the operating system what is free in the heap, between two stages of work that
+    need memory of different sizes; returns whether there was any.
+    """
+    libc = _libc()
+    return libc is not None and bool(libc.malloc_trim(0))
 
 
 @lru_cache(maxsize=1)

@@ -16,9 +16,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from geoseg.errors import InputError
 
-__all__ = ["NODATA_CATEGORY", "Category", "Legend"]
+__all__ = ["NODATA_CATEGORY", "Category", "Legend", "count_categories"]
 
 NODATA_CATEGORY = 255
 """category_id of pixels that were not mapped."""
@@ -144,6 +147,19 @@ class Legend:
         """Names of the legends that come with geoseg."""
         folder = resources.files("geoseg") / "legends"
         return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".json"))
+
+
+def count_categories(category_id: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Pixels of each category_id (row, col), 256 of them.
+
+    >>> count_categories(np.zeros((2, 3), np.uint8))[:2].tolist()
+    [6, 0]
+    """
+    counts = np.zeros(256, np.int64)
+    # a few rows at a time: NumPy makes eight bytes of each pixel first
+    for row in range(0, len(category_id), 64):
+        counts += np.bincount(category_id[row : row + 64].ravel(), minlength=256)
+    return counts
 
 
 def _stac_name(text: str) -> str:

@@ -13,15 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from geoseg.engine.report import NoProgress
 from geoseg.engine.segmentmap import SegmentMap
 from geoseg.errors import InputError, OutputError
-from geoseg.grid import Window
 from geoseg.layers import layer_in_name, write_layer
 from geoseg.legend import NODATA_CATEGORY
+from geoseg.mapsource import MapSource
 from geoseg.outlines import Geometry, as_geometry, layer_type
 from geoseg.preview import write_picture
 from geoseg.sharing import ORDER, beside, companions, polygons_of, share
@@ -34,7 +31,6 @@ if TYPE_CHECKING:
     from geoseg.scene.reader import Scene
 
 __all__ = [
-    "MapSource",
     "PolygonOptions",
     "check_outputs",
     "check_report",
@@ -132,39 +128,6 @@ def check_outputs(
 
 _IN_DEGREES = (".geojson", ".pmtiles")
 IN_PIXELS = "pixels, x to the right and y down from the upper left corner"
-
-
-@dataclass(frozen=True)
-class MapSource:
-    """A SegmentMap as the vectorizer reads it: labels and score levels of a window."""
-
-    map: SegmentMap
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(rows, cols)."""
-        return self.map.shape
-
-    @property
-    def chunk_rows(self) -> tuple[int, int]:
-        """See Chunked."""
-        rows = self.map.chunk_rows
-        return rows, self.map.region.row_off % rows
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """uint8 for semantic maps, int64 where there are things."""
-        return np.dtype(np.uint8 if self.map.task == "semantic" else np.int64)
-
-    def read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-        """Labels (row, col), as ``pack_labels`` makes them, and score levels (row, col)."""
-        from geoseg.vectorize.table import pack_labels
-
-        arrays = self.map.read(window)
-        labels = arrays["category_id"]
-        if "instance_id" in arrays:
-            labels = pack_labels(labels, arrays["instance_id"])
-        return labels, arrays["score"]
 
 
 def polygon_batches(

@@ -28,7 +28,7 @@ from geoseg.engine.run import Executor, SerialExecutor, ThreadExecutor, fit, run
 from geoseg.engine.segmentmap import SegmentMap
 from geoseg.engine.store import JobStore
 from geoseg.errors import GeosegError, InputError
-from geoseg.heap import one_heap
+from geoseg.heap import give_back, one_heap
 from geoseg.models.segmenter import Fittable, ModelCard, Segmenter
 from geoseg.places import check_request, is_whole, store_for
 from geoseg.preparing import Prepared, joins_of, prepare, with_join
@@ -140,6 +140,7 @@ def run(
     with executor_for(prepared.options) as executor:
         job = _job(prepared, store, executor, progress)
         report = run_job(job, executor, progress, part=part)
+    give_back()  # outputs begin with the memory of a process that has mapped nothing
     if prepared.mask is not None:
         report.add_seconds({f"mask: {stage}": s for stage, s in mask_seconds.items()})
     report.warnings += prepared.warnings

@@ -102,7 +102,7 @@ class Labels:
 
             raster = SegmentMap.open(str(raster))
         if hasattr(raster, "legend") and hasattr(raster, "geobox"):
-            from geoseg.outputs import MapSource
+            from geoseg.mapsource import MapSource
 
             where = Attributes(
                 transform=raster.geobox.affine,

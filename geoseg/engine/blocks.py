@@ -18,7 +18,7 @@ from geoseg.engine.predicting import crop, cut, mask_out, predict_tiles, read_bl
 from geoseg.engine.store import checksum, open_map, writing
 from geoseg.grid import Block, Window
 from geoseg.heap import one_heap
-from geoseg.legend import NODATA_CATEGORY
+from geoseg.legend import NODATA_CATEGORY, count_categories
 from geoseg.models.segmenter import Arrays, Fittable, Stats
 from geoseg.scene.reader import Explaining
 
@@ -143,7 +143,7 @@ def _write_map(job: Job, window: Window, arrays: Arrays) -> dict[str, int]:
             # set_basic_selection writes the shard as one object
             group[name][window.slices] = arrays[name]
     within = (window & job.plan.region).relative_to(window)
-    counts = np.bincount(arrays["category_id"][within.slices].ravel(), minlength=256)
+    counts = count_categories(arrays["category_id"][within.slices])
     return {str(key): int(counts[key]) for key in np.flatnonzero(counts)}
 
 

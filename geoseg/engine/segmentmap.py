@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SegmentMap"]
 
+_SHARDS_AT_ONCE = 2
+"""While one is read from the disk, or the network, another is unpacked."""
+
 
 def _geobox_to_dict(geobox: GeoBox) -> dict[str, Any]:
     crs = geobox.crs
@@ -38,6 +41,21 @@ def _geobox_from_dict(data: Mapping[str, Any]) -> GeoBox:
     from odc.geo.geobox import GeoBox
 
     return GeoBox(tuple(data["shape"]), Affine(*data["transform"]), data["crs_wkt"])
+
+
+def _read(array: Any, window: Window) -> NDArray[Any]:
+    """A window of a stored array, a few shards side by side at a time: zarr unpacks all that it
+    is asked for at once, and holds it twice.
+    """
+    out = np.empty(window.shape, array.dtype)
+    rows = slice(window.row_off, window.row_end)
+    step = _SHARDS_AT_ONCE * (array.shards or array.chunks)[1]
+    col = window.col_off
+    while col < window.col_end:
+        end = min(col - col % step + step, window.col_end)
+        out[:, col - window.col_off : end - window.col_off] = array[rows, col:end]
+        col = end
+    return out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,12 +119,14 @@ class SegmentMap:
         window = window or Window(0, 0, *self.shape)
         if window not in Window(0, 0, *self.shape):
             raise InputError(f"{window} is not inside the map of {self.shape} pixels")
-        rows, cols = window.slices
-        shift = self.region
-        rows = slice(rows.start + shift.row_off, rows.stop + shift.row_off)
-        cols = slice(cols.start + shift.col_off, cols.stop + shift.col_off)
         group = self._group
-        return {name: np.asarray(group[name][rows, cols]) for name in names or self.names}
+        stored = Window(
+            window.row_off + self.region.row_off,
+            window.col_off + self.region.col_off,
+            window.height,
+            window.width,
+        )
+        return {name: _read(group[name], stored) for name in names or self.names}
 
     @property
     def category_id(self) -> NDArray[np.uint8]:

@@ -27,7 +27,7 @@ from geoseg.export import qgis
 from geoseg.export.columns import with_legend
 from geoseg.export.target import written_beside
 from geoseg.grid import Window
-from geoseg.legend import NODATA_CATEGORY, Legend
+from geoseg.legend import NODATA_CATEGORY, Legend, count_categories
 
 __all__ = ["RasterOptions", "write_raster"]
 
@@ -35,7 +35,11 @@ Source = NDArray[Any] | Callable[[Window], NDArray[Any]]
 Kind = Literal["category", "score", "instance"]
 
 _STEP = 2048
-_CACHE_BYTES = 16 << 20
+_CACHE_BYTES = 8 << 20
+_SIDE = 512
+_LOWEST = 64
+_CHUNK_BYTES = 4 << 20
+"""Overviews are made of rows as wide as the raster, in several buffers of so many bytes each."""
 _DTYPE = {"category": "uint8", "score": "uint8", "instance": "uint32"}
 _NODATA = {"category": NODATA_CATEGORY, "score": 255, "instance": 0}
 _SCORE_SCALE = 1 / 254
@@ -86,7 +90,7 @@ def write_raster(
     with written_beside(path, overwrite, kinds=("raster",)) as part:
         plain = part.with_name("plain")  # no output is called so: it has an extension
         try:
-            with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES):
+            with rasterio.Env(**_bounds((rows, cols), options)):
                 sums, counts = _fill(read, plain, geobox, legend, options)
                 _tag(plain, with_legend(provenance, legend), options)
                 _to_cog(plain, part, options)
@@ -98,6 +102,24 @@ def write_raster(
             ) from error
         _sidecars(part, legend, options, counts)
     return {} if counts is None else {int(v): int(counts[v]) for v in np.flatnonzero(counts)}
+
+
+def _bounds(shape: tuple[int, int], options: RasterOptions) -> dict[str, Any]:
+    """What keeps GDAL's memory the same for rasters of any width; no byte depends on it."""
+    return {
+        "GDAL_CACHEMAX": _CACHE_BYTES,
+        "GDAL_OVR_CHUNKYSIZE": _rows_at_once(shape[1], options),
+        # of temporary overviews: Zstandard, which it would be, takes 15 MB a thread and is slower
+        "COG_TMP_COMPRESSION": "LZW",
+    }
+
+
+def _rows_at_once(cols: int, options: RasterOptions) -> int:
+    """Rows of a block of the plain file: a power of two, so that they fill the COG's blocks."""
+    rows = _SIDE
+    while rows > _LOWEST and rows * cols * np.dtype(_DTYPE[options.kind]).itemsize > _CHUNK_BYTES:
+        rows //= 2
+    return rows
 
 
 def _reader_of(
@@ -142,8 +164,8 @@ def _fill(
         # a grid in pixels has none; rasterio would warn of the identity
         "transform": None if geobox.affine.is_identity else geobox.affine,
         "tiled": True,
-        "blockxsize": 512,
-        "blockysize": 512,
+        "blockxsize": _SIDE,
+        "blockysize": _rows_at_once(cols, options),
         "compress": "deflate",
         "zlevel": 1,
         "BIGTIFF": "IF_SAFER",
@@ -157,7 +179,7 @@ def _fill(
             file.write(layers, window=_of_rasterio(window))
             sums.append(zlib.crc32(pixels.data))
             if counts is not None:
-                counts += np.bincount(pixels.ravel(), minlength=256)
+                counts += count_categories(pixels)
     return sums, counts
 
 
@@ -177,7 +199,7 @@ def _to_cog(plain: Path, part: Path, options: RasterOptions) -> None:
     resampling = {"category": "MODE", "score": "AVERAGE", "instance": "NEAREST"}[options.kind]
     creation = {
         "COMPRESS": "DEFLATE",
-        "BLOCKSIZE": "512",
+        "BLOCKSIZE": str(_SIDE),
         "OVERVIEW_RESAMPLING": resampling,
         "BIGTIFF": "IF_SAFER",
         "NUM_THREADS": "ALL_CPUS",  # the bytes are those of one thread

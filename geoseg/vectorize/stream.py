@@ -51,15 +51,17 @@ __all__ = [
 
 _SPILL_BYTES = 32 << 20
 _TILE = (512, 512)
-_STRIP_PIXELS = 2 << 20
-"""Tiles of wide rasters are lower, so that a row of them takes no more memory."""
+_STRIP_PIXELS = (4 << 20) + (64 << 10)
+"""Tiles of wide rasters are lower, so that a row of them takes no more memory: a little more than
+half of what is read at once, so that no more than the row itself is.
+"""
 _LOWEST = 64
 _TILE_CORNERS = 160_000
 """Fewer mean more seams to merge, more fall out of the cache: corners are visited in the order of
 the rings, 12 bytes each."""
 _NARROWEST, _WIDEST = 128, 1024
-_BATCHES_WAITING = 3
-"""Of a few MiB each: writers take some at a time."""
+_BATCHES_WAITING = 1
+"""Of a few MiB, besides one that is made and one that is written."""
 
 Traced = tuple[Polygons, BlockArcs]
 
@@ -218,10 +220,12 @@ def _traced(
             corners = sum(len(polygons.xy) + len(arcs.xy) for polygons, arcs in done)
             fitting = _TILE_CORNERS * strip.window.width // max(corners, 1)
             width = min(max(fitting, _NARROWEST), _WIDEST)
+        end = strip.window.row_end
+        del strip, tiles  # else these rows stay while the next are read
         yield done
         del done
         if on_rows is not None:
-            on_rows(min(strip.window.row_end, source.shape[0]))
+            on_rows(min(end, source.shape[0]))
 
 
 def _merged(rows: Iterable[Sequence[Traced]]) -> Iterator[Rings]:
