@@ -257,7 +257,7 @@ def test_the_first_convolution_is_spread_over_other_bands(tmp_path: Path) -> Non
              for k, v in three.state_dict().items() if k.startswith("encoder.model.")}  # fmt: skip
     save_file(state, tmp_path / "encoder.safetensors")
     five = build(Architecture(name="unet", bands=5, classes=2))
-    assert "tensors" in start_from(five, tmp_path / "encoder.safetensors")
+    assert "tensors" in start_from(five, tmp_path / "encoder.safetensors", ("soil", "crop"))
     first = "encoder.model.conv_stem.weight"
     torch.testing.assert_close(five.state_dict()[first].sum(1), three.state_dict()[first].sum(1))
     second = "encoder.model.blocks.1.0.conv_pw.weight"
@@ -286,3 +286,16 @@ def test_every_fold_validates_once_and_finished_ones_are_kept(files, tmp_path: P
     assert json.loads((tmp_path / "m-folds.json").read_text()) == kept
     assert "m-fold1.zip: exists already" in train(*arguments, "--lr", "0.1").output
     assert "leave --fold" in refused(*arguments, "--fold", "1")
+
+
+def test_a_start_whose_classes_are_in_another_order_is_refused(tmp_path: Path) -> None:
+    image, first = tmp_path / "scene.tif", tmp_path / "first.zip"
+    polygons(scene(image)).to_file(tmp_path / "labels.gpkg")
+    labels = ("-l", tmp_path / "labels.gpkg", *FAST, *TINY, "--steps", "1")
+    assert train(image, *labels, "-o", first, "--classes", "low,high").exit_code == 0
+    result = train(image, *labels, "-o", tmp_path / "second.zip", "--start", first)
+    assert result.exit_code == 2
+    assert f"--start {first}: its classes are low, high, here they are high, low" in result.output
+    assert not (tmp_path / "second.zip").exists()
+    again = ("--start", first, "--classes", "low,high")
+    assert train(image, *labels, "-o", tmp_path / "second.zip", *again).exit_code == 0

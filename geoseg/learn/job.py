@@ -135,7 +135,9 @@ def _network(job: Job, prepared: Prepared) -> tuple[nn.Module, Architecture, str
         options=job.options,
     )
     network = build(architecture)
-    started = "" if job.start is None else start_from(network, job.start)
+    started = ""
+    if job.start is not None:
+        started = start_from(network, job.start, prepared.goal.classes)
     return network, architecture, started
 
 

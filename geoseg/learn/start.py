@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from geoseg.errors import ModelError
+from geoseg.errors import InputError, ModelError
 from geoseg.models.deep.bundle import is_bundle, open_bundle
 
 __all__ = ["start_from"]
@@ -17,12 +18,25 @@ _PREFIXES = ("", "encoder.", "encoder.model.")
 """What may be missing before the names: nothing, or that timm's names are the encoder's."""
 
 
-def start_from(network: nn.Module, path: Path) -> str:
+def start_from(network: nn.Module, path: Path, classes: Sequence[str]) -> str:
     """Put the tensors that fit into ``network``; what was taken, for the card.
 
     The first convolution of an encoder of other bands is spread: its mean over bands, so
-    that the sum stays. Raises ModelError when nothing fits.
+    that the sum stays.
+
+    Raises:
+        ModelError: nothing fits.
+        InputError: a bundle with the same ``classes`` in another order, whose last layer would
+            take each for another.
+
     """
+    if path.exists() and is_bundle(path):
+        before = [category.name for category in open_bundle(path).card.legend]
+        if before != list(classes) and sorted(before) == sorted(classes):
+            raise InputError(
+                f"--start {path}: its classes are {', '.join(before)}, here they are "
+                f"{', '.join(classes)}: say --classes {','.join(before)}"
+            )
     given = _read(path)
     own = network.state_dict()
     prefix = max(_PREFIXES, key=lambda p: sum(p + name in own for name in given))
