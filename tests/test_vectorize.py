@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 from collections import Counter
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from geoseg.errors import InputError
 from geoseg.grid import Window
 from geoseg.legend import Category, Legend
+from geoseg.vectorize import rechunk
 from geoseg.vectorize.merge import merge
 from geoseg.vectorize.stream import (
     VectorizeOptions,
@@ -444,3 +446,38 @@ def test_tiles_as_wide_as_their_corners_allow(threads: int) -> None:
         return pa.Table.from_batches(polygonize_blocks(ArraySource(labels), chosen, Attributes()))
 
     assert rows(threads=threads).equals(rows(tile_size=(300, 70)))
+
+
+@given(
+    sizes=st.lists(st.integers(1, 60), max_size=60),
+    cuts=st.lists(st.integers(0, 60), max_size=6),
+)
+def test_batches_end_at_the_same_rows_however_they_come(sizes: list[int], cuts: list[int]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rechunk, "_BATCH_BYTES", 50)
+        patch.setattr(rechunk, "_BATCH_ROWS", 7)
+        whole = _batch_ends([sizes])
+        edges = sorted({min(c, len(sizes)) for c in cuts} | {0, len(sizes)})
+        assert _batch_ends([sizes[a:b] for a, b in itertools.pairwise(edges)]) == whole
+    for start, end in itertools.pairwise([0, *whole]):
+        batch = sizes[start:end]
+        assert 1 <= len(batch) <= 7
+        assert sum(batch[:-1]) < 50
+        if max(batch) >= 50:
+            assert len(batch) == 1
+
+
+def _batch_ends(pieces: list[list[int]]) -> list[int]:
+    """Where batches end, counted over all pieces; what is left waits."""
+    chunks, ends, rows = rechunk.Chunks(), [], 0
+    for piece in pieces:
+        at = 0
+        for start, end, ended in chunks.cut(np.array(piece, np.int64)):
+            assert start == at
+            assert end >= start
+            at = end
+            if ended:
+                ends.append(rows + end)
+        assert at == len(piece)
+        rows += len(piece)
+    return ends
