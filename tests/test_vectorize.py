@@ -448,6 +448,7 @@ def test_tiles_as_wide_as_their_corners_allow(threads: int) -> None:
     assert rows(threads=threads).equals(rows(tile_size=(300, 70)))
 
 
+@example(sizes=[10, 55, 10], cuts=[1])
 @given(
     sizes=st.lists(st.integers(1, 60), max_size=60),
     cuts=st.lists(st.integers(0, 60), max_size=6),
