@@ -4,6 +4,7 @@
     python benchmarks/stitch.py nms         200,000 boxes
     python benchmarks/stitch.py sieve       small segments on a large noisy map
     python benchmarks/stitch.py criterion FOLDER   GeoTIFFs with *_fields.gpkg beside them
+    python benchmarks/stitch.py criterion FOLDER 512/64   only this tile size and halo
 
 Results are printed as Markdown.
 """
@@ -163,7 +164,7 @@ def small():
         )
 
 
-def criterion(folder):
+def criterion(folder, *only):
     import geopandas as gpd
     import rasterio
     from rasterio.features import rasterize
@@ -191,6 +192,8 @@ def criterion(folder):
     ]  # fmt: skip
     sizes = {"fair": ((256, 8), (256, 32), (512, 64), (512, 160))}
     sizes["fair, 5 % merged"] = ((256, 32), (512, 160))
+    if only:
+        sizes = {n: [s for s in of if "{}/{}".format(*s) in only] for n, of in sizes.items()}
     rows = {choice: [] for choice in choices}
     head, untiled = [], []
     for name, noise in noises.items():
