@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scenes import land_cover, repeat_scene, write_scene
 
 from geoseg.legend import Category, Legend
 from geoseg.models.segmenter import LabelTile, ModelCard, TileResult
@@ -56,74 +57,6 @@ class FreeSegmenter:
     def for_scene(self, scene: Any) -> tuple[FreeSegmenter, list[str]]:
         """See Segmenter."""
         return self, []
-
-
-def land_cover(side: int) -> NDArray[np.uint8]:
-    """(3, side, side): the first band 40 times one of six smooth classes, the others noise."""
-    from scipy.ndimage import gaussian_filter
-
-    rng = np.random.default_rng(1)
-    fields = [gaussian_filter(rng.standard_normal((side, side), np.float32), 12) for _ in range(6)]
-    labels = (np.argmax(fields, axis=0) + 1).astype(np.uint8) * 40
-    noise = rng.integers(0, 60, (2, side, side), np.uint8)
-    return np.concatenate([labels[None], noise + 90])
-
-
-def write_scene(
-    path: Path, pixels: NDArray[np.uint8], compress: str, side: int | None = None
-) -> Path:
-    """A tiled GeoTIFF of 1 m pixels, which come again and again up to ``side`` px."""
-    import rasterio
-    from affine import Affine
-    from rasterio.windows import Window
-
-    high, wide = pixels.shape[1:]
-    profile = {
-        "driver": "GTiff", "width": side or wide, "height": side or high,
-        "count": len(pixels), "dtype": "uint8", "crs": "EPSG:32633", "tiled": True,
-        "transform": Affine(1, 0, 5e5, 0, -1, 5.2e6), "compress": compress,
-        "blockxsize": 512, "blockysize": 512, "interleave": "pixel",
-    }  # fmt: skip
-    with rasterio.open(path, "w", **profile) as target:
-        for row in range(0, side or high, high):
-            for col in range(0, side or wide, wide):
-                target.write(pixels, window=Window(col, row, wide, high))
-    return path
-
-
-def repeat_scene(path: Path, source: Path, side: int) -> Path:
-    """A VRT of any size that shows one small file again and again.
-
-    Of rows that are VRTs themselves: every handle keeps a list of all pieces.
-    """
-    import rasterio
-
-    with rasterio.open(source) as opened:
-        size, count, wkt = opened.width, opened.count, opened.crs.to_wkt()
-        t = opened.transform
-    head = f"<SRS>{wkt}</SRS><GeoTransform>{t.c},{t.a},0,{t.f},0,{t.e}</GeoTransform>"
-    starts = range(0, side, size)
-
-    def write(target: Path, name: str, shape: tuple[int, int], places: list[list[int]]) -> Path:
-        high, wide = shape
-        bands = []
-        for band in range(1, count + 1):
-            parts = "".join(
-                f"<SimpleSource><SourceFilename relativeToVRT='1'>{name}</SourceFilename>"
-                f"<SourceBand>{band}</SourceBand>"
-                f"<SrcRect xOff='0' yOff='0' xSize='{w}' ySize='{size}'/>"
-                f"<DstRect xOff='{col}' yOff='{row}' xSize='{w}' ySize='{size}'/></SimpleSource>"
-                for row, col, w in places
-            )
-            bands.append(f"<VRTRasterBand dataType='Byte' band='{band}'>{parts}</VRTRasterBand>")
-        target.write_text(
-            f"<VRTDataset rasterXSize='{wide}' rasterYSize='{high}'>{head}{''.join(bands)}</VRTDataset>"
-        )
-        return target
-
-    row = path.with_suffix(".row.vrt")
-    write(row, source.name, (size, side), [[0, col, size] for col in starts])
-    return write(path, row.name, (side, side), [[top, 0, side] for top in starts])
 
 
 def clock(work: Callable[[], Any]) -> float:
@@ -260,15 +193,26 @@ def free_run(scene: str, folder: str) -> dict[str, float]:
     return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
 
 
-def mapped(scene: str, model: str, folder: str, workers: int) -> dict[str, float]:
-    """``segment`` alone with a thread per process; the cluster's start is not counted."""
+def mapped(scene: str, model: str, folder: str, workers: int, cores: int) -> dict[str, float]:
+    """``segment`` alone with a thread per process; the cluster's start is not counted.
+
+    Workers are as the engine starts them itself, all of them on the first ``cores`` cores.
+    """
+    import dask
     from distributed import Client, LocalCluster
 
     import geoseg
+    from geoseg.engine.cluster import SETTINGS
+    from geoseg.engine.plan import SLOTS
     from geoseg.pipeline import segment
 
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     with (
-        LocalCluster(n_workers=workers, threads_per_worker=3, dashboard_address=":0") as cluster,
+        dask.config.set(SETTINGS),
+        LocalCluster(
+            n_workers=workers, threads_per_worker=SLOTS, dashboard_address=":0"
+        ) as cluster,
         Client(cluster) as client,
     ):
         opened = geoseg.open_scene(scene)
@@ -353,16 +297,20 @@ def free(side: int = 4096) -> None:
 
 
 def processes(scene: str, model: str) -> None:
-    print("| one process | two processes | ratio |")
-    print("|---|---|---|")
-    ratios, times = [], []
+    """A process beside which a core is free reads and writes there; of two none has one."""
+    print("| one process on one core | one process | two processes | ratio | to one core |")
+    print("|---|---|---|---|---|")
+    times = []
     for _ in range(ROUNDS):
-        with tempfile.TemporaryDirectory() as folder:
-            one, two = (alone("mapped", scene, model, folder, n)["seconds"] for n in ("1", "2"))
-        ratios.append(one / two)
-        times.append((one, two))
-    one, two = (statistics.median(t[i] for t in times) for i in (0, 1))
-    print(f"| {one:.1f} s | {two:.1f} s | {statistics.median(ratios):.2f} |")
+        runs = []
+        for workers, cores in ((1, 1), (1, 2), (2, 2)):
+            with tempfile.TemporaryDirectory() as folder:
+                found = alone("mapped", scene, model, folder, str(workers), str(cores))
+            runs.append(found["seconds"])
+        times.append(runs)
+    pinned, one, two = (statistics.median(t[i] for t in times) for i in range(3))
+    ratio, to_core = (statistics.median(t[i] / t[2] for t in times) for i in (1, 0))
+    print(f"| {pinned:.1f} s | {one:.1f} s | {two:.1f} s | {ratio:.2f} | {to_core:.2f} |")
 
 
 def memory(*sides: str) -> None:
@@ -389,8 +337,8 @@ def one(mode: str, *arguments: str) -> None:
         scene, model, folder, threads = arguments
         result = overhead_run(scene, model, folder, int(threads))
     elif mode == "mapped":
-        scene, model, folder, workers = arguments
-        result = mapped(scene, model, folder, int(workers))
+        scene, model, folder, workers, cores = arguments
+        result = mapped(scene, model, folder, int(workers), int(cores))
     else:
         result = {"free": free_run, "memory": memory_run}[mode](*arguments)
     print(json.dumps(result))

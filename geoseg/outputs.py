@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from geoseg.engine.report import NoProgress
 from geoseg.engine.segmentmap import SegmentMap
 from geoseg.errors import InputError, OutputError
+from geoseg.heap import give_back
 from geoseg.layers import layer_in_name, write_layer
 from geoseg.legend import NODATA_CATEGORY
 from geoseg.mapsource import MapSource
@@ -126,6 +127,9 @@ def check_outputs(
     return targets
 
 
+_TRIM_PIXELS = 64 << 20
+"""Between two of them the heap of a large map gathers no more holes than that of a small one."""
+
 _IN_DEGREES = (".geojson", ".pmtiles")
 IN_PIXELS = "pixels, x to the right and y down from the upper left corner"
 
@@ -152,13 +156,16 @@ def polygon_batches(
         legend=result.legend,
         dtype=source.dtype,
     )
-    done = 0
+    done = trimmed = 0
 
     def on_rows(rows: int) -> None:
-        nonlocal done
+        nonlocal done, trimmed
         if progress is not None:
             progress.advance((rows - done) * source.shape[1])
         done = rows
+        if (done - trimmed) * source.shape[1] > _TRIM_PIXELS:
+            give_back()
+            trimmed = done
 
     wanted = VectorizeOptions(
         nodata=(NODATA_CATEGORY,),

@@ -19,7 +19,7 @@ def peak(folder: Path, side: int) -> dict[str, float]:
     """The whole path over a file of ``side`` px: what GDAL keeps of it counts, too."""
     sys.path.insert(0, str(BENCHMARKS))
     try:
-        from engine import land_cover, write_scene
+        from scenes import land_cover, write_scene
     finally:
         sys.path.remove(str(BENCHMARKS))
     pixels = land_cover(1024).astype(np.uint8)
@@ -37,5 +37,6 @@ def test_memory_is_that_of_blocks_not_of_the_scene(tmp_path: Path) -> None:
     small, large = peak(tmp_path, 4096), peak(tmp_path, 12288)
     for found in (small, large):
         assert found["peak_mb"] <= 1.1 * found["projected_mb"]
-    # nine times the pixels; rows across the scene are three times as long
-    assert large["peak_mb"] <= small["peak_mb"] + 100
+    # nine times the pixels, in rows that are three times as long: 1.03 to 1.07, and 1.16 where
+    # outputs were written in memory that grew with a map's width
+    assert large["peak_mb"] <= 1.12 * small["peak_mb"]

@@ -23,7 +23,7 @@ from geoseg.errors import GeosegError, WorkerError
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-__all__ = ["ClusterExecutor"]
+__all__ = ["SETTINGS", "ClusterExecutor"]
 
 Item = TypeVar("Item")
 Outcome = Any
@@ -44,6 +44,20 @@ ALONE_TRIES = 3
 WORKER_WAIT_S = 60.0
 """How long a job waits for a worker that can take its blocks before it says so."""
 
+
+SETTINGS = {
+    # the engine bounds memory itself: a paused or spilling worker only hides it
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": False,
+    "distributed.scheduler.allowed-failures": 0,
+    # a hundred times a second it stops the threads that feed the network
+    "distributed.worker.profile.enabled": False,
+    # twice a second it looks at what only the dashboard draws: 2 % of a processor for each worker
+    "distributed.admin.system-monitor.interval": "5s",
+}
+"""Of Dask, for workers on this machine."""
 
 _OF_GPUS = ["geoseg.engine.gpus"]
 """What each local worker process loads first."""
@@ -111,18 +125,8 @@ class ClusterExecutor(AbstractContextManager["ClusterExecutor"]):
                     f"{self._address} wants TLS ({error}): give its files with --tls CA,CERT,KEY"
                 ) from error
         elif self._given is None:
-            settings = {
-                # the engine bounds memory itself: a paused or spilling worker only hides it
-                "distributed.worker.memory.target": False,
-                "distributed.worker.memory.spill": False,
-                "distributed.worker.memory.pause": False,
-                "distributed.worker.memory.terminate": False,
-                "distributed.scheduler.allowed-failures": 0,
-                # a hundred times a second it stops the threads that feed the network
-                "distributed.worker.profile.enabled": False,
-            }
             try:
-                with dask.config.set(settings):
+                with dask.config.set(SETTINGS):
                     self._cluster = LocalCluster(
                         n_workers=self.workers,
                         threads_per_worker=SLOTS,

@@ -38,7 +38,7 @@ _STEP = 2048
 _CACHE_BYTES = 8 << 20
 _SIDE = 512
 _LOWEST = 64
-_CHUNK_BYTES = 4 << 20
+_CHUNK_BYTES = 1 << 20
 """Overviews are made of rows as wide as the raster, in several buffers of so many bytes each."""
 _DTYPE = {"category": "uint8", "score": "uint8", "instance": "uint32"}
 _NODATA = {"category": NODATA_CATEGORY, "score": 255, "instance": 0}
