@@ -30,9 +30,13 @@ def _set(*settings: tuple[int, int]) -> bool:
 def give_back() -> bool:
     """Return to the operating system what is free in the heap, between two stages of work that
     need memory of different sizes; returns whether there was any.
+
+    Not where a network runs, for which it is kept: outputs need less than it does, and the next
+    scene would have to ask for all of it again.
     """
     libc = _libc()
-    return libc is not None and bool(libc.malloc_trim(0))
+    kept = keep_memory.cache_info().currsize > 0
+    return libc is not None and not kept and bool(libc.malloc_trim(0))
 
 
 @lru_cache(maxsize=1)
