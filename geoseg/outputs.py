@@ -43,6 +43,11 @@ __all__ = [
 ]
 
 
+_INDEX_BYTES = 4 << 20
+"""Of a GeoPackage's index, so that a job takes no more memory where there is more to map: polygons
+come as slowly there as they are mapped."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PolygonOptions:
     """How polygons are made of a map.
@@ -277,7 +282,11 @@ def _write_polygons(
         crs=None if result.geobox.crs is None else result.geobox.crs.to_wkt(),
         provenance=provenance_of(result) | _outlines(result, options),
         overwrite=True,
-        options=VectorOptions(geometry_type=layer_type(options.geometry), threads=options.threads),
+        options=VectorOptions(
+            geometry_type=layer_type(options.geometry),
+            threads=options.threads,
+            index_bytes=_INDEX_BYTES,
+        ),
     )
 
 

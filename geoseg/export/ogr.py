@@ -48,8 +48,6 @@ _FAILURES = (
     pa.ArrowException,
 )
 _READ_ROWS = 4096
-_INDEX_BYTES = 4 << 20
-"""Beyond it GDAL goes on in the file, at less than half the speed of the index."""
 _MAX_ZOOM = "14"
 """Of vector tiles: 9.5 m per pixel at the equator; viewers draw them larger from there on."""
 _LONGEST_EDGE_M = 1000.0
@@ -67,12 +65,19 @@ def style(table: Table, legend: Legend | None, options: VectorOptions) -> str:
     return qgis.vector_qml(legend, kind="points" if points else "polygons", aliases=aliases)
 
 
-def write(table: Table, path: Path, layer: str, qml: str, provenance: Mapping[str, str]) -> None:
+def write(
+    table: Table,
+    path: Path,
+    layer: str,
+    qml: str,
+    provenance: Mapping[str, str],
+    index_bytes: int,
+) -> None:
     """Write the table as the one layer of a new file."""
     suffix = path.suffix.lower()
     check_place(path.name, table.crs)
     reader, crs = _prepared(table, suffix)
-    with _reproducible(), warnings.catch_warnings():
+    with _reproducible(index_bytes), warnings.catch_warnings():
         # pixels have none, and GeoJSON must not state its own
         warnings.filterwarnings("ignore", "'crs' was not provided")
         try:
@@ -255,14 +260,14 @@ def date() -> datetime:
 
 
 @contextlib.contextmanager
-def _reproducible() -> Iterator[None]:
+def _reproducible(index_bytes: int) -> Iterator[None]:
     """The date that GDAL writes into files, and how much of a spatial index it keeps in memory.
 
     By default that is a tenth of the machine's memory: files and peaks depended on the machine.
     """
     settings = {
         "OGR_CURRENT_DATE": f"{date():%Y-%m-%dT%H:%M:%S.000Z}",
-        "OGR_GPKG_MAX_RAM_USAGE_RTREE": _INDEX_BYTES,
+        "OGR_GPKG_MAX_RAM_USAGE_RTREE": index_bytes,
     }
     before = {name: pyogrio.get_gdal_config_option(name) for name in settings}
     pyogrio.set_gdal_config_options(settings)

@@ -21,11 +21,13 @@ from geoseg.vectorize import columns as col
 from geoseg.vectorize.close import close_rings, compact, gather_rings, ring_vertices
 from geoseg.vectorize.compiled import kernel
 from geoseg.vectorize.corners import Records, link_corners
+from geoseg.vectorize.cut import cut_arcs
 from geoseg.vectorize.join import adopt_left, join_arcs, shift
 from geoseg.vectorize.parts import collect_polygons, open_part
 from geoseg.vectorize.rings import Polygons, Table
+from geoseg.vectorize.roots import find_roots
 from geoseg.vectorize.spill import Growing
-from geoseg.vectorize.trace import cut_arcs, find_roots, walk
+from geoseg.vectorize.trace import walk
 
 __all__ = [
     "BlockArcs",

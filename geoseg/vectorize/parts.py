@@ -32,7 +32,8 @@ from geoseg.vectorize.columns import (
     SCORES,
 )
 from geoseg.vectorize.compiled import inner, kernel
-from geoseg.vectorize.trace import ARC, find_root
+from geoseg.vectorize.roots import find_root
+from geoseg.vectorize.trace import ARC
 
 __all__ = ["collect_polygons", "open_part", "sort_holes"]
 

@@ -18,14 +18,11 @@ from typing import Any
 import numpy as np
 
 from geoseg.vectorize.columns import (
-    IN,
     LABEL,
     MAXKEY,
     MINKEY,
-    NEXT_ARC,
     NO_KEY,
     NONE,
-    OUT,
     OWNER,
     PIECE_HEAD,
     PIECE_TAIL,
@@ -33,17 +30,16 @@ from geoseg.vectorize.columns import (
     RING_WIDTH,
     SCORED,
     SCORES,
-    WIDTH,
     XMAX,
     XMIN,
 )
 from geoseg.vectorize.compiled import inlined, inner, kernel
 from geoseg.vectorize.corners import NODE, PAIR_FIRST
 
-__all__ = ["ARC", "cut_arcs", "find_root", "find_roots", "rotate", "walk"]
+__all__ = ["ARC", "PAIR", "emit", "rotate", "unpack", "walk"]
 
 ARC = 1 << 30  # Records.ring is ARC | arc on an open arc, the ring on a closed one
-_PAIR = 24
+PAIR = 24
 _ON_PATH = -2  # and _ON_PATH - its place on a path that is being walked to a port
 
 
@@ -57,7 +53,7 @@ def _describe(row: Any, sums: Any, ends: Any, rec: Any, geo: Any) -> None:
         ends: (first and last vertex in raster order as ``position << 32 | record``, the latter
             negative where there is no vertex, least and greatest x).
         rec: the linked records.
-        geo: see _emit.
+        geo: see emit.
 
     """
     y0, x0, c0, p, _ = geo
@@ -80,7 +76,7 @@ def _describe(row: Any, sums: Any, ends: Any, rec: Any, geo: Any) -> None:
 
 
 @inner
-def _emit(path: Any, mark: int, rec: Any, geo: Any, vertices: Any, row: Any) -> int:
+def emit(path: Any, mark: int, rec: Any, geo: Any, vertices: Any, row: Any) -> int:
     """Write the corners of ``path`` as coordinates and sum them into one table row.
 
     ``geo``: (row, col of the tile, column of the pixels left of it, pixels, summed scores).
@@ -129,7 +125,7 @@ def rotate(vertices: Any, key: int) -> None:
 
 
 @inner
-def _unpack(table: Any, n: int) -> None:
+def unpack(table: Any, n: int) -> None:
     """Split packed score sums (count << 32 + sum, both signed) into their two columns."""
     for i in range(n):
         packed = table[i, SCORES]
@@ -138,22 +134,11 @@ def _unpack(table: Any, n: int) -> None:
         table[i, SCORED] = (packed - total) >> 32
 
 
-@inner
-def _port_key(port: int, geo: Any, h: int, w: int) -> Any:
-    """Lattice edge and side of a port, the same seen from both tiles."""
-    y0, x0 = np.int64(geo[0]), np.int64(geo[1])
-    if port < 4 * w:
-        j, which = port % w, port // w  # south in, north out, south out, north in
-        return ((y0 + (0 if which < 2 else h)) << 34) | ((x0 + j + 1) << 2) | (which & 1)
-    i, which = (port - 4 * w) % h, (port - 4 * w) // h  # east in, west out, east out, west in
-    return ((y0 + i + 1) << 34) | ((x0 + (0 if which < 2 else w)) << 2) | (2 + (which & 1))
-
-
 @inlined
 def _vertex(word: Any, x0: Any, y0: Any) -> Any:
     """Coordinates of a record as one word: x, and ``y << 2 | touching << 1 | node``."""
     pos = word & 0x7FFFFFFF
-    touching = 2 if pos & _PAIR else 0
+    touching = 2 if pos & PAIR else 0
     y = (((pos >> 18) + y0) << 2) | ((pos & NODE) >> 2) | touching
     return (y << 32) | (((pos >> 5) & 8191) + x0)
 
@@ -173,12 +158,12 @@ def _walk_path(k: int, mark: int, ports: int, rec: Any, geo: Any, path: Any, out
         path[n] = k
         n += 1
         pos = rec.halves[2 * k]
-        if pos & _PAIR:
+        if pos & PAIR:
             place = rec.ring[k + 1 if pos & PAIR_FIRST else k - 1]
             if place <= _ON_PATH:
                 at = _ON_PATH - place + 1
                 ring = rings[n_rings]
-                final[n_rings] = _emit(path[at:n], n_rings, rec, geo, vertices[used:], ring)
+                final[n_rings] = emit(path[at:n], n_rings, rec, geo, vertices[used:], ring)
                 rotate(vertices[used : used + n - at], ring[MAXKEY])
                 ring[PIECE_HEAD], ring[PIECE_TAIL] = used, n - at
                 used += n - at
@@ -199,7 +184,7 @@ def _write_row(flat: Any, ring: Any, sums: Any, ends: Any, rec: Any, geo: Any) -
         ends: (first vertex in raster order as ``position << 32 | record``, position of the last
             one, least and greatest x).
         rec: the linked records.
-        geo: see _emit.
+        geo: see emit.
 
     """
     y0, x0, c0, p, _ = geo
@@ -290,7 +275,7 @@ def walk(p: Any, table: Any, origin: Any, rec: Any, n: Any) -> Any:
         word2 = words[np.uint64(k2)]
         k3 = word2 >> 32
         word3 = words[np.uint64(k3)]
-        if word3 >> 32 == start and (word | word1 | word2 | word3) & _PAIR == 0:
+        if word3 >> 32 == start and (word | word1 | word2 | word3) & PAIR == 0:
             # a rectangle: nearly all rings of noise are; no loop to leave, so that the processor
             # runs ahead into the next ring
             ring_of[np.uint64(start)] = mark
@@ -324,7 +309,7 @@ def walk(p: Any, table: Any, origin: Any, rec: Any, n: Any) -> Any:
                 least = min(least, (pos << 32) | k)
                 xmin, xmax = min(xmin, x), max(xmax, x)
                 m += 1
-                if pos & _PAIR:
+                if pos & PAIR:
                     partner = k + 1 if pos & PAIR_FIRST else k - 1
                     if ring_of[np.uint64(partner)] == mark:
                         # the cycle touches itself: a loop goes to the end of the coordinates
@@ -333,7 +318,7 @@ def walk(p: Any, table: Any, origin: Any, rec: Any, n: Any) -> Any:
                             at -= 1
                         behind -= m - at
                         loop, place = rings[n_rings], vertices[behind : behind + m - at]
-                        final[n_rings] = _emit(path[at:m], n_rings, rec, geo, place, loop)
+                        final[n_rings] = emit(path[at:m], n_rings, rec, geo, place, loop)
                         rotate(place, loop[MAXKEY])
                         loop[PIECE_HEAD], loop[PIECE_TAIL] = behind, m - at
                         n_rings += 1
@@ -364,7 +349,7 @@ def walk(p: Any, table: Any, origin: Any, rec: Any, n: Any) -> Any:
         _write_row(flat, mark, (used, m, pixels, scores), (least, last, xmin, xmax), rec, geo)
         used += m
     if scored:
-        _unpack(rings, n_rings)
+        unpack(rings, n_rings)
     order = _in_order(rec, n_last, final[:n_rings], n_cut)
     return rings[:n_rings], order, vertices.view(np.int32).reshape((size, 2)), ends, on_arcs
 
@@ -387,107 +372,3 @@ def _in_order(rec: Any, n_last: int, final: Any, n_cut: int) -> Any:
             m += 1
             final[np.uint64(r)] = NONE
     return order
-
-
-@kernel
-def cut_arcs(p: Any, table: Any, origin: Any, rec: Any, ends: Any, on_arcs: Any) -> Any:
-    """Arcs cut where they touch another arc at a vertex: whether to swap there, the merge knows.
-
-    Returns arcs (n, WIDTH), pairs (m, 2) of arcs that end in one vertex, coordinates.
-    """
-    h, w = p.shape[0] - 1, origin[3]
-    geo = (origin[0], origin[1], origin[2], p, table)
-    n_ends = ends.shape[0]
-    n_open = ends[n_ends - 1, 2] if n_ends else 0
-    n_cuts = 0
-    for t in range(n_open):
-        pos = rec.halves[2 * on_arcs[t]]
-        if pos & _PAIR:
-            partner = on_arcs[t] + 1 if pos & PAIR_FIRST else on_arcs[t] - 1
-            n_cuts += rec.ring[partner] >= ARC
-    arcs = np.empty((n_ends + n_cuts, WIDTH), np.int64)
-    pairs = np.empty((n_cuts // 2, 2), np.int64)
-    vertices = np.empty(n_open, np.int64)
-    cuts = np.empty(n_cuts, np.int64)
-    a, start, n_cuts = 0, 0, 0
-    for e in range(n_ends):
-        first = a
-        t = start
-        while True:
-            at_end = t == ends[e, 2]
-            cut = False
-            if not at_end:
-                k = on_arcs[t]
-                pos = rec.halves[2 * k]
-                cut = (pos & _PAIR) != 0 and rec.ring[k + 1 if pos & PAIR_FIRST else k - 1] >= ARC
-                t += 1
-            if at_end or cut:
-                _emit(on_arcs[start:t], ARC | a, rec, geo, vertices[start:], arcs[a])
-                arcs[a, PIECE_HEAD], arcs[a, PIECE_TAIL] = start, t - start
-                start = t
-                if cut:
-                    arcs[a, NEXT_ARC] = a + 1
-                    cuts[n_cuts] = k
-                    n_cuts += 1
-                a += 1
-                if at_end:
-                    break
-        port_in, port_out = ends[e, 0], ends[e, 1]
-        arcs[first, IN] = _port_key(port_in, geo, h, w)
-        arcs[a - 1, OUT] = _port_key(port_out, geo, h, w)
-        rec.ring[port_out] = ARC | (a - 1)
-        if table.shape[0] > 1:
-            if 3 * w <= port_in < 4 * w:
-                arcs[first, SCORES] -= table[h, port_in - 3 * w]
-            if 2 * w <= port_out < 3 * w:
-                arcs[a - 1, SCORES] += table[h, port_out - 2 * w]
-    m = 0
-    for t in range(n_cuts):
-        k = cuts[t]
-        if rec.halves[2 * k] & PAIR_FIRST:
-            pairs[m, 0], pairs[m, 1] = rec.ring[k] & ~ARC, rec.ring[k + 1] & ~ARC
-            m += 1
-    if table.shape[0] > 1:
-        _unpack(arcs, a)
-    return arcs, pairs, vertices.view(np.int32).reshape((n_open, 2))
-
-
-@inner
-def find_root(code: Any, ring_of: Any, rings: Any, roots: Any) -> int:
-    """Whose region the ring of a record bounds: outer ring, ``ARC | arc``, LEFT or NONE."""
-    start = code
-    while code >= 0:
-        mark = np.int64(ring_of[code])
-        if mark >= ARC or roots[mark] != NO_KEY:
-            code = mark if mark >= ARC else roots[mark]
-            break
-        code = rings[mark, OWNER]
-    # the same answer for every hole on the way
-    while start >= 0:
-        mark = np.int64(ring_of[start])
-        if mark >= ARC or roots[mark] != NO_KEY:
-            break
-        roots[mark] = code
-        start = rings[mark, OWNER]
-    return code
-
-
-@kernel
-def find_roots(rec: Any, rings: Any, order: Any) -> Any:
-    """Per closed ring: itself if it is an outer one, else the region that it is a hole of."""
-    n = rings.shape[0]
-    roots = np.empty(n, np.int64)
-    for r in range(n):
-        roots[r] = r if rings[r, PIXELS] > 0 else NO_KEY
-    ring_of = rec.ring
-    for i in range(n):  # from above, where most owners are known already
-        r = np.int64(order[i])
-        if roots[r] != NO_KEY:
-            continue
-        code = rings[r, OWNER]
-        mark = np.int64(ring_of[code]) if code >= 0 else np.int64(ARC)
-        if mark < ARC and roots[mark] != NO_KEY:
-            roots[r] = roots[mark]
-        else:
-            roots[r] = find_root(code, ring_of, rings, roots)
-    return roots
