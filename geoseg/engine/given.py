@@ -17,7 +17,8 @@ GIVE_TRIES = 10
 """Times that workers may end while they are given what all blocks share."""
 
 GIVE_S = 60.0
-"""How long that may take: the scheduler can wait for ever for a worker that ends meanwhile."""
+"""How long that may take: the scheduler tries for ever to make a copy on a worker that ended
+meanwhile, and makes none on any other until then."""
 
 
 class Given:
@@ -30,6 +31,7 @@ class Given:
         self._arguments = arguments
         self._wait = wait
         self._held: Future | None = None
+        self._copies = True
 
     def future(self) -> Future:
         """The arguments on the workers; raises WorkerError when none stays to hold them."""
@@ -42,15 +44,24 @@ class Given:
             # ValueError, which is Dask's word for copies on no worker; a lost scheduler is
             # noticed by waiting
             with suppress(ValueError, OSError):
-                (self._held,) = self._client.sync(self._give, callback_timeout=GIVE_S)
+                try:
+                    (self._held,) = self._client.sync(self._give, callback_timeout=GIVE_S)
+                except TimeoutError:
+                    self._copies = False
+                    raise
         raise WorkerError(
             f"workers ended {GIVE_TRIES} times before they could be given the job: what is done "
             "is kept, look at their logs and run the same command again"
         )
 
     async def _give(self) -> list[Future]:
-        # broadcast reaches the workers of this moment; one that starts later copies them
+        # broadcast reaches the workers of this moment; one that starts later copies them, as all
+        # but one do without it
         given: list[Future] = await self._client.scatter(
-            [self._arguments], broadcast=True, hash=False, direct=False, asynchronous=True
+            [self._arguments],
+            broadcast=self._copies,
+            hash=False,
+            direct=False,
+            asynchronous=True,
         )
         return given
