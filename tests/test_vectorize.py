@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import pickle
-from collections import Counter
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -71,34 +69,6 @@ def rasters(draw: st.DrawFn, most: int = 24) -> NDArray[np.uint8]:
 
 
 tilings = st.tuples(st.integers(1, 17), st.integers(1, 17))
-
-
-@dataclass(frozen=True)
-class Chunks(ArraySource):
-    """An array that is kept in rows of chunks and counts how often each is read."""
-
-    chunk_rows: tuple[int, int] = (1, 0)
-    reads: Counter[int] = field(default_factory=Counter)
-
-    def read(self, window: Window) -> Any:
-        rows, over = self.chunk_rows
-        self.reads.update(
-            range((window.row_off + over) // rows, -(-(window.row_end + over) // rows))
-        )
-        return super().read(window)
-
-
-@settings(max_examples=200, deadline=None)
-@given(rasters(), tilings, st.integers(1, 30), st.integers(0, 40))
-def test_rows_of_chunks_are_read_once_and_change_nothing(
-    labels: Any, tile_size: Any, rows: int, over: int
-) -> None:
-    score = (labels * 37).astype(np.uint8)
-    source = Chunks(labels, score, (rows, over % rows))
-    options = VectorizeOptions(multi=False, tile_size=tile_size)
-    found = pa.Table.from_batches(polygonize_blocks(source, options, Attributes()))
-    assert found.equals(table_of(labels, score, tile_size=tile_size))
-    assert set(source.reads.values()) == {1}
 
 
 @settings(max_examples=300, deadline=None)

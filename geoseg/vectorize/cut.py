@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from geoseg.vectorize.columns import IN, NEXT_ARC, OUT, PIECE_HEAD, PIECE_TAIL, SCORES, WIDTH
+from geoseg.vectorize.columns import IN, NEXT_ARC, NONE, OUT, PIECE_HEAD, PIECE_TAIL, SCORES, WIDTH
 from geoseg.vectorize.compiled import inner, kernel
 from geoseg.vectorize.corners import PAIR_FIRST
 from geoseg.vectorize.trace import ARC, PAIR, emit, unpack
@@ -41,7 +41,7 @@ def cut_arcs(p: Any, table: Any, origin: Any, rec: Any, ends: Any, on_arcs: Any)
         if pos & PAIR:
             partner = on_arcs[t] + 1 if pos & PAIR_FIRST else on_arcs[t] - 1
             n_cuts += rec.ring[partner] >= ARC
-    arcs = np.empty((n_ends + n_cuts, WIDTH), np.int64)
+    arcs = np.full((n_ends + n_cuts, WIDTH), NONE, np.int64)
     pairs = np.empty((n_cuts // 2, 2), np.int64)
     vertices = np.empty(n_open, np.int64)
     cuts = np.empty(n_cuts, np.int64)
@@ -58,7 +58,8 @@ def cut_arcs(p: Any, table: Any, origin: Any, rec: Any, ends: Any, on_arcs: Any)
                 cut = (pos & PAIR) != 0 and rec.ring[k + 1 if pos & PAIR_FIRST else k - 1] >= ARC
                 t += 1
             if at_end or cut:
-                emit(on_arcs[start:t], ARC | a, rec, geo, vertices[start:], arcs[a])
+                row = (arcs.reshape(-1), np.uint64(a * WIDTH))
+                emit(on_arcs[start:t], ARC | a, rec, geo, vertices[start:], row)
                 arcs[a, PIECE_HEAD], arcs[a, PIECE_TAIL] = start, t - start
                 start = t
                 if cut:

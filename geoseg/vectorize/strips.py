@@ -76,15 +76,6 @@ class LabelSource(Protocol):
         """
 
 
-@runtime_checkable
-class Chunked(Protocol):
-    """A source that is kept in chunks, each of which is read as a whole."""
-
-    @property
-    def chunk_rows(self) -> tuple[int, int]:
-        """Rows of a chunk, and how many of the first one lie above the raster."""
-
-
 @dataclass(frozen=True)
 class ArraySource:
     """Labels in memory; ``labels`` may be a masked array."""
@@ -221,14 +212,9 @@ def _bands(source: LabelSource, height: int) -> Iterator[tuple[int, int]]:
     """First and last row, exclusive, of each read."""
     rows, cols = source.shape
     most = min(_BAND_PIXELS // max(cols, 1), _BAND_ROWS)
-    step, end = max(1, most // height) * height, 0
-    if isinstance(source, Chunked):
-        chunk, over = source.chunk_rows
-        if chunk <= most:
-            step, end = most // chunk * chunk, -over
-    while end < rows:
-        top, end = max(end, 0), min(end + step, rows)
-        yield top, end
+    step = max(1, most // height) * height
+    for top in range(0, rows, step):
+        yield top, min(top + step, rows)
 
 
 def _cut_strips(

@@ -43,41 +43,37 @@ PAIR = 24
 _ON_PATH = -2  # and _ON_PATH - its place on a path that is being walked to a port
 
 
-@inner
-def _describe(row: Any, sums: Any, ends: Any, rec: Any, geo: Any) -> None:
-    """Fill a table row.
+@inlined
+def _write_row(row: Any, sums: Any, ends: Any, rec: Any, geo: Any) -> None:
+    """Fill the row of a ring or arc, save the place of its coordinates.
 
     Args:
-        row: of a ring or arc.
+        row: (the table as one vector, where the row begins in it as uint64).
         sums: Green's sums of 1 and of the packed scores.
-        ends: (first and last vertex in raster order as ``position << 32 | record``, the latter
-            negative where there is no vertex, least and greatest x).
+        ends: (first vertex in raster order as ``position << 32 | record``, position of the last
+            one, least and greatest x).
         rec: the linked records.
         geo: see emit.
 
     """
     y0, x0, c0, p, _ = geo
-    least, most, xmin, xmax = ends
-    for c in range(RING_WIDTH, row.size):
-        row[c] = NONE
-    row[PIXELS], row[SCORES] = sums
-    row[SCORED] = 0
-    if most < 0:
-        row[MINKEY], row[MAXKEY], row[OWNER], row[LABEL] = NO_KEY, NONE, NONE, 0
-        row[XMIN], row[XMAX] = NO_KEY, NONE
-        return
-    row[XMIN], row[XMAX] = xmin + x0, xmax + x0
+    least, last, xmin, xmax = ends
+    flat, at = row
     x, y = (least >> 37) & 8191, least >> 50
-    row[MINKEY] = ((y + y0) << 32) | (x + x0)
-    row[OWNER] = rec.own[least & 0xFFFFFFFF]
-    row[LABEL] = np.int64(p[y + 1, c0 + x + 1])
-    x, y = (most >> 37) & 8191, most >> 50
-    row[MAXKEY] = ((y + y0) << 32) | (x + x0)
+    flat[at + np.uint64(PIXELS)] = sums[0]
+    flat[at + np.uint64(SCORES)] = sums[1]
+    flat[at + np.uint64(SCORED)] = 0
+    flat[at + np.uint64(MINKEY)] = ((y + y0) << 32) | (x + x0)
+    flat[at + np.uint64(MAXKEY)] = (((last >> 18) + y0) << 32) | (((last >> 5) & 8191) + x0)
+    flat[at + np.uint64(LABEL)] = np.int64(p[y + 1, c0 + x + 1])
+    flat[at + np.uint64(XMIN)] = xmin + x0
+    flat[at + np.uint64(XMAX)] = xmax + x0
+    flat[at + np.uint64(OWNER)] = rec.own[np.uint64(least & 0xFFFFFFFF)]
 
 
 @inner
 def emit(path: Any, mark: int, rec: Any, geo: Any, vertices: Any, row: Any) -> int:
-    """Write the corners of ``path`` as coordinates and sum them into one table row.
+    """Write the corners of ``path`` as coordinates and sum them into one table row, see _write_row.
 
     ``geo``: (row, col of the tile, column of the pixels left of it, pixels, summed scores).
     Returns the last record in raster order; NONE without corners.
@@ -102,8 +98,16 @@ def emit(path: Any, mark: int, rec: Any, geo: Any, vertices: Any, row: Any) -> i
         least = min(least, (pos << 32) | k)
         most = max(most, (pos << 32) | k)
         xmin, xmax = min(xmin, x), max(xmax, x)
-    _describe(row, (pixels, scores), (least, most, xmin, xmax), rec, geo)
-    return int(most & 0xFFFFFFFF) if most >= 0 else NONE
+    if most >= 0:
+        _write_row(row, (pixels, scores), (least, most >> 32, xmin, xmax), rec, geo)
+        return int(most & 0xFFFFFFFF)
+    flat, at = row
+    for column in (PIXELS, SCORES, SCORED, LABEL):
+        flat[at + np.uint64(column)] = 0
+    for column in (MAXKEY, OWNER, XMAX):
+        flat[at + np.uint64(column)] = NONE
+    flat[at + np.uint64(MINKEY)] = flat[at + np.uint64(XMIN)] = NO_KEY
+    return NONE
 
 
 @inner
@@ -163,7 +167,8 @@ def _walk_path(k: int, mark: int, ports: int, rec: Any, geo: Any, path: Any, out
             if place <= _ON_PATH:
                 at = _ON_PATH - place + 1
                 ring = rings[n_rings]
-                final[n_rings] = emit(path[at:n], n_rings, rec, geo, vertices[used:], ring)
+                row = (rings.reshape(-1), np.uint64(n_rings * RING_WIDTH))
+                final[n_rings] = emit(path[at:n], n_rings, rec, geo, vertices[used:], row)
                 rotate(vertices[used : used + n - at], ring[MAXKEY])
                 ring[PIECE_HEAD], ring[PIECE_TAIL] = used, n - at
                 used += n - at
@@ -171,38 +176,6 @@ def _walk_path(k: int, mark: int, ports: int, rec: Any, geo: Any, path: Any, out
                 n = at
         k = rec.words[k] >> 32
     return n, k, used, n_rings
-
-
-@inlined
-def _write_row(flat: Any, ring: Any, sums: Any, ends: Any, rec: Any, geo: Any) -> None:
-    """Fill the row of a closed ring: _describe without calls and views.
-
-    Args:
-        flat: the table of rings.
-        ring: the row.
-        sums: start and number of the coordinates, Green's sums of 1 and of the packed scores.
-        ends: (first vertex in raster order as ``position << 32 | record``, position of the last
-            one, least and greatest x).
-        rec: the linked records.
-        geo: see emit.
-
-    """
-    y0, x0, c0, p, _ = geo
-    least, last, xmin, xmax = ends
-    start, count, pixels, scores = sums
-    at = np.uint64(ring * RING_WIDTH)
-    x, y = (least >> 37) & 8191, least >> 50
-    flat[at + np.uint64(PIECE_HEAD)] = start
-    flat[at + np.uint64(PIECE_TAIL)] = count
-    flat[at + np.uint64(PIXELS)] = pixels
-    flat[at + np.uint64(SCORES)] = scores
-    flat[at + np.uint64(SCORED)] = 0
-    flat[at + np.uint64(MINKEY)] = ((y + y0) << 32) | (x + x0)
-    flat[at + np.uint64(MAXKEY)] = (((last >> 18) + y0) << 32) | (((last >> 5) & 8191) + x0)
-    flat[at + np.uint64(LABEL)] = np.int64(p[y + 1, c0 + x + 1])
-    flat[at + np.uint64(XMIN)] = xmin + x0
-    flat[at + np.uint64(XMAX)] = xmax + x0
-    flat[at + np.uint64(OWNER)] = rec.own[np.uint64(least & 0xFFFFFFFF)]
 
 
 @kernel
@@ -318,7 +291,8 @@ def walk(p: Any, table: Any, origin: Any, rec: Any, n: Any) -> Any:
                             at -= 1
                         behind -= m - at
                         loop, place = rings[n_rings], vertices[behind : behind + m - at]
-                        final[n_rings] = emit(path[at:m], n_rings, rec, geo, place, loop)
+                        row = (flat, np.uint64(n_rings * RING_WIDTH))
+                        final[n_rings] = emit(path[at:m], n_rings, rec, geo, place, row)
                         rotate(place, loop[MAXKEY])
                         loop[PIECE_HEAD], loop[PIECE_TAIL] = behind, m - at
                         n_rings += 1
@@ -346,7 +320,9 @@ def walk(p: Any, table: Any, origin: Any, rec: Any, n: Any) -> Any:
             for t in range(m):
                 pos = words[path[t]] & 0xFFFFFFFF
                 scores += ((pos & 1) - ((pos >> 1) & 1)) * table[pos >> 18, (pos >> 5) & 8191]
-        _write_row(flat, mark, (used, m, pixels, scores), (least, last, xmin, xmax), rec, geo)
+        row = (flat, np.uint64(mark * RING_WIDTH))
+        _write_row(row, (pixels, scores), (least, last, xmin, xmax), rec, geo)
+        flat[row[1] + np.uint64(PIECE_HEAD)], flat[row[1] + np.uint64(PIECE_TAIL)] = used, m
         used += m
     if scored:
         unpack(rings, n_rings)
