@@ -86,6 +86,18 @@ def test_polygons_equal_gdals(labels: Any, tile_size: Any, leave_out: bool) -> N
     assert shapely.is_ccw(shapely.get_exterior_ring(shapes)).all()
 
 
+def test_holes_come_by_lower_right_vertex_also_those_cut_off_a_ring_that_touches_itself() -> None:
+    labels = np.ones((14, 14), np.uint8)
+    for row, col in [(2, 2), (3, 3), (4, 4), (3, 9), (8, 3), (9, 2), (8, 9)]:
+        labels[row, col] = 2
+    whole = table_of(labels, tile_size=(40, 40))
+    assert whole.equals(table_of(labels, tile_size=(3, 2)))
+    (outer,) = (p for p in geometries(whole) if len(p.interiors))
+    last = [max((y, x) for x, y in ring.coords) for ring in outer.interiors]
+    assert len(last) == 7
+    assert last == sorted(last)
+
+
 @settings(max_examples=60, deadline=None)
 @given(rasters(), tilings, tilings, st.booleans(), st.sampled_from([4, 8]))
 def test_every_byte_is_the_same_for_any_tiling(
