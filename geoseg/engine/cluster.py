@@ -29,6 +29,9 @@ Item = TypeVar("Item")
 Outcome = Any
 Task = Callable[..., Any]
 
+POLL_S = 0.05
+"""How often it is asked what is done; a block always waits at each worker, so none is idle."""
+
 LOOK_S = 2.0
 """How often the cluster is looked at while nothing comes back."""
 
@@ -56,6 +59,8 @@ SETTINGS = {
     "distributed.worker.profile.enabled": False,
     # twice a second it looks at what only the dashboard draws: 2 % of a processor for each worker
     "distributed.admin.system-monitor.interval": "5s",
+    # fifty times a second each process looks whether its event loop is late: 2 % of a processor
+    "distributed.admin.tick.interval": "1s",
 }
 """Of Dask, for workers on this machine."""
 
@@ -282,7 +287,7 @@ class ClusterExecutor(AbstractContextManager["ClusterExecutor"]):
         alone_since: float | None = None
         looked = time.monotonic()
         while not finished.has_ready():
-            time.sleep(0.01)
+            time.sleep(POLL_S)
             if time.monotonic() - looked < LOOK_S:
                 continue
             looked = time.monotonic()

@@ -51,10 +51,8 @@ __all__ = [
 
 _SPILL_BYTES = 32 << 20
 _TILE = (512, 512)
-_STRIP_PIXELS = (4 << 20) + (64 << 10)
-"""Tiles of wide rasters are lower, so that a row of them takes no more memory: a little more than
-half of what is read at once, so that no more than the row itself is.
-"""
+_STRIP_PIXELS = 3 << 20
+"""Tiles of wide rasters are lower: a row of them takes as much memory as one of 6144 px does."""
 _LOWEST = 64
 _TILE_CORNERS = 160_000
 """Fewer mean more seams to merge, more fall out of the cache: corners are visited in the order of

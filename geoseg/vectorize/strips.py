@@ -26,7 +26,7 @@ __all__ = [
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 _NODATA_64, _OUTSIDE_64 = 0x9D5C_3A71_E0B2_4F68, 0x9D5C_3A71_E0B2_4F69
-_BAND_PIXELS = 8 << 20
+_BAND_PIXELS = 3 << 20
 _BAND_ROWS = 512
 """Reads span the raster's width: files hold tiles of so many rows as a rule, fewer are read where
 that is more than so many pixels, and never less than a strip."""
