@@ -1,8 +1,8 @@
 """The large networks of things learn one crop of 256 px by heart: mask AP50 and loss.
 
-    python benchmarks/overfit.py mask_rcnn weeds 60
-    python benchmarks/overfit.py mask2former fields 300
-    python benchmarks/overfit.py mask_rcnn trees 60        boxes alone: box AP50
+    python benchmarks/overfit.py mask_rcnn weeds 120
+    python benchmarks/overfit.py mask2former fields 200
+    python benchmarks/overfit.py mask_rcnn trees 120       boxes alone: box AP50
 
 The architecture, the crop of the tests (at most five objects, of trees as few as there are) and
 the number of steps. ``mask_rcnn`` and ``panoptic_fpn`` have a ResNet-50. Weights start at random;
@@ -16,14 +16,13 @@ import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from overfit import ap50, box_ap50, boxes, crop, learn
+from overfit import QUERIES, ap50, box_ap50, boxes, crop, learn
 
 from geoseg.legend import Category, Legend
 from geoseg.models.deep.architectures import Architecture, build
@@ -38,43 +37,7 @@ LEGENDS = {
     ),
     "trees": Legend((Category(1, "tree", "#1b7837", True),)),
 }
-SWIN = {  # a quarter of Swin-T's width
-    "depths": [1, 1, 1, 1],
-    "embed_dim": 24,
-    "num_heads": [2, 2, 4, 8],
-    "window_size": 8,
-}
-QUERIES: dict[str, dict[str, Any]] = {
-    "mask2former": {
-        "backbone": SWIN,
-        "feature_size": 64,
-        "mask_feature_size": 64,
-        "hidden_dim": 64,
-        "encoder_feedforward_dim": 128,
-        "encoder_layers": 2,
-        "decoder_layers": 3,
-        "num_attention_heads": 4,
-        "dim_feedforward": 128,
-        "num_queries": 10,
-        "train_num_points": 2048,
-    },
-    "maskformer": {
-        "backbone": SWIN,
-        "fpn_feature_size": 64,
-        "mask_feature_size": 64,
-        "decoder": {
-            "d_model": 64,
-            "encoder_layers": 1,
-            "decoder_layers": 3,
-            "encoder_attention_heads": 4,
-            "decoder_attention_heads": 4,
-            "encoder_ffn_dim": 128,
-            "decoder_ffn_dim": 128,
-            "num_queries": 10,
-        },
-    },
-}
-RATES = {"mask_rcnn": 1e-3, "panoptic_fpn": 1e-3, "mask2former": 2e-3, "maskformer": 2e-3}
+RATES = {"mask_rcnn": 3e-4, "panoptic_fpn": 3e-4, "mask2former": 2e-3, "maskformer": 1e-3}
 
 
 def main(name: str, place: str, steps: int) -> None:

@@ -31,7 +31,7 @@ from geoseg.stitch.labels import OverlapJoin
 
 SIZES = [(160, halo) for halo in (16, 32, 48, 64)]
 SIZES += [(256, halo) for halo in (16, 32, 48, 64, 96)]
-SIZES += [(512, halo) for halo in (16, 32, 48, 64, 96)]
+SIZES += [(512, halo) for halo in (16, 32, 48, 64, 96, 128)]
 
 
 def quality(truth, found):

@@ -18,6 +18,42 @@ from geoseg.models.segmenter import InstanceTile
 
 CROPS = Path(__file__).parent / "data" / "instances"
 WEED_CATEGORIES = (1, 3)
+SWIN = {  # a quarter of Swin-T's width
+    "depths": [1, 1, 1, 1],
+    "embed_dim": 24,
+    "num_heads": [2, 2, 4, 8],
+    "window_size": 8,
+}
+QUERIES: dict[str, dict[str, Any]] = {
+    "mask2former": {
+        "backbone": SWIN,
+        "feature_size": 64,
+        "mask_feature_size": 64,
+        "hidden_dim": 64,
+        "encoder_feedforward_dim": 128,
+        "encoder_layers": 2,
+        "decoder_layers": 3,
+        "num_attention_heads": 4,
+        "dim_feedforward": 128,
+        "num_queries": 10,
+        "train_num_points": 2048,
+    },
+    "maskformer": {
+        "backbone": SWIN,
+        "fpn_feature_size": 64,
+        "mask_feature_size": 64,
+        "decoder": {
+            "d_model": 64,
+            "encoder_layers": 1,
+            "decoder_layers": 3,
+            "encoder_attention_heads": 4,
+            "decoder_attention_heads": 4,
+            "encoder_ffn_dim": 128,
+            "decoder_ffn_dim": 128,
+            "num_queries": 10,
+        },
+    },
+}
 
 
 def read(name: str) -> NDArray[np.uint8]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from overfit import WEED_CATEGORIES, ap50, box_ap50, boxes, crop, learn
+from overfit import QUERIES, WEED_CATEGORIES, ap50, box_ap50, boxes, crop, learn
 
 from geoseg.legend import Category, Legend
 from geoseg.models.deep.architectures import Architecture, build
@@ -208,3 +208,22 @@ def test_the_loss_falls_with_queries(network: str) -> None:
     net = build(Architecture(name=network, bands=3, classes=2, options=options))
     losses = learn(net, lambda: query_loss(net, x, [wanted]), 40, 1e-3)
     assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fields", "weeds"])
+def test_queries_of_maskformer(name: str) -> None:
+    """Queries that begin too much alike all find the same object."""
+    pytest.importorskip("transformers")
+    from geoseg.models.deep.transformer import query_loss
+
+    x, ids, category = crop(name)
+    legend = LEGENDS[name]
+    target = detection_targets(ids, labels_of(category, legend))
+    wanted = {"masks": target["masks"], "labels": target["labels"] - 1}
+    options = QUERIES["maskformer"]
+    net = build(Architecture(name="maskformer", bands=3, classes=len(legend), options=options))
+    learn(net, lambda: query_loss(net, x, [wanted]), 300, 1e-3)
+    with torch.inference_mode():
+        found = read_objects(net, "maskformer", x, legend, DetectionRule())[0]
+    assert ap50(found, ids, category) >= 0.9

@@ -354,6 +354,15 @@ def test_with_noise_tiling_costs_at_most_a_hundredth(name, noise):
 @pytest.mark.slow
 @READINGS
 @pytest.mark.parametrize("name", NOISY_SCENES)
+def test_with_noise_large_tiles_cost_at_most_a_hundredth(name, noise):
+    """A halo of a quarter of the tile: every pixel is seen by more than one, long bars too."""
+    whole, tiled, _ = noisy_quality(name, 512, 128, noise, NOISY_SCENES)
+    assert tiled >= whole - 0.01
+
+
+@pytest.mark.slow
+@READINGS
+@pytest.mark.parametrize("name", NOISY_SCENES)
 def test_with_noise_tiling_costs_at_most_a_hundredth_as_the_light_models_tile(name, noise):
     """Bars of 960 px are more than a tile sees: most of one is lost where a tile missed it."""
     whole, tiled, best = noisy_quality(name, 512, 64, noise, NOISY_SCENES)
