@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +33,7 @@ _ROW_GROUP_ROWS = 65_536
 _ROW_GROUP_BYTES = 32 << 20
 _MOST_READERS = 2
 """Threads that read back; each holds a row group."""
+_READ_ROWS = 4096
 
 
 def write(table: Table, path: Path, provenance: Mapping[str, str], threads: int = 1) -> None:
@@ -108,9 +108,9 @@ def count(path: Path, threads: int = 1) -> int:
 
     def rows(start: int) -> int:
         with pq.ParquetFile(path) as file:
-            groups = range(start, file.num_row_groups, readers)
-            read = partial(file.read_row_group, columns=["geometry"], use_threads=False)
-            return sum(len(read(i)) for i in groups)
+            groups = list(range(start, file.num_row_groups, readers))
+            how = {"columns": ["geometry"], "use_threads": False}
+            return sum(map(len, file.iter_batches(_READ_ROWS, groups, **how)))
 
     try:
         with ThreadPoolExecutor(readers) as pool:

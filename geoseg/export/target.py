@@ -25,6 +25,7 @@ __all__ = [
     "check_companion",
     "check_file",
     "check_output",
+    "flush",
     "kind_of",
     "written_beside",
 ]
@@ -223,12 +224,17 @@ def _hold(handle: int, target: Path) -> None:
         raise LockedError(f"{target}: another geoseg is writing it: wait for it to end") from error
 
 
+def flush(file: Path) -> None:
+    """Have the disk keep what was written; raises OSError."""
+    with open(file, "rb") as handle:
+        os.fsync(handle.fileno())
+
+
 def _publish(folder: Path, target: Path) -> None:
     """Move all files of ``folder`` beside it, the output itself last."""
     files = sorted(folder.iterdir(), key=lambda file: (file.name == target.name, file.name))
     for file in files:
-        with open(file, "rb") as handle:
-            os.fsync(handle.fileno())
+        flush(file)
     names = {file.name for file in files}
     for suffix in _STALE.get(target.suffix.lower(), ()):
         if target.name + suffix not in names:

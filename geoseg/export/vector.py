@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import pyarrow.compute as pc
 from geoseg.errors import OutputError
 from geoseg.export.columns import POLYGONS, described, with_legend
 from geoseg.export.graded import graded_qml
-from geoseg.export.target import check_output, written_beside
+from geoseg.export.target import check_output, flush, written_beside
 from geoseg.legend import Legend
 
 __all__ = ["Table", "VectorOptions", "check_output", "write_vector"]
@@ -88,13 +90,17 @@ def write_vector(
             from geoseg.export import geoparquet
 
             geoparquet.write(source, part, facts, options.threads)
-            found = geoparquet.count(part, options.threads)
+            read_back = partial(geoparquet.count, part, options.threads)
         else:
             from geoseg.export import ogr
 
             qml = ogr.style(source, legend, options)
             ogr.write(source, part, layer, qml, facts, options.index_bytes)
-            found = ogr.count(part, layer, source)
+            read_back = partial(ogr.count, part, layer, source)
+        with ThreadPoolExecutor(1) as pool:  # the disk is busy with it while it is read back
+            flushed = pool.submit(flush, part)
+            found = read_back()
+            flushed.result()
         if found != source.rows:
             raise OutputError(
                 f"{path}: {found} of {source.rows} rows could be read back: "
