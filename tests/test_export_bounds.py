@@ -1,4 +1,4 @@
-"""Bounds read off WKB, held against shapely's."""
+"""Types and bounds read off WKB, held against shapely's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoseg.export.bounds import bounds_of
+from geoseg.export.bounds import bounds_of, types_of
 
 RING = [(0, 0), (4, 0), (4, 3), (0, 3)]
 SHAPES = [
@@ -57,3 +57,22 @@ def test_long_outlines_and_many_rows() -> None:
     np.testing.assert_array_equal(
         bounds_of(pa.array(list(shapely.to_wkb(shapes)))), expected(shapes)
     )
+
+
+_CODES = {0: 1, 1: 2, 3: 3, 6: 6, -1: 0}
+"""The standard's number of each of shapely's types, and of no geometry."""
+
+
+@given(st.lists(st.sampled_from([s for s in SHAPES if not shapely.has_z(s)])), st.integers(0, 5))
+def test_types_are_shapelys(chosen: list[object], skip: int) -> None:
+    shapes = np.array([*chosen, None], object)[:-1]
+    array = pa.array(list(shapely.to_wkb(shapes)), pa.binary()).slice(skip)
+    wanted = [_CODES[t] for t in shapely.get_type_id(shapes[skip:]).tolist()]
+    assert types_of(array).tolist() == wanted
+
+
+def test_a_polygon_with_heights_is_another_type() -> None:
+    with_z = shapely.Polygon([(0, 0, 5), (4, 0, 6), (4, 3, 7)])
+    for flavor in ("iso", "extended"):
+        array = pa.array([shapely.to_wkb(with_z, flavor=flavor, byte_order=1)], pa.binary())
+        assert types_of(array)[0] != 3

@@ -1,4 +1,4 @@
-"""Bounding boxes of geometries in well-known binary, for formats that keep one per row."""
+"""Types and bounding boxes of geometries in well-known binary, read off the bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["bounds_of"]
+__all__ = ["bounds_of", "types_of"]
 
 _HEAD = 9  # byte order, type, number of parts or rings
 _POLYGON, _MULTIPOLYGON = 3, 6
@@ -22,9 +22,8 @@ def bounds_of(wkb: pa.BinaryArray | pa.LargeBinaryArray) -> NDArray[np.float64]:
     shapely.
     """
     bounds = np.full((len(wkb), 4), np.nan)
-    kind = np.int64 if pa.types.is_large_binary(wkb.type) else np.int32
-    ends = np.frombuffer(wkb.buffers()[1], kind)[wkb.offset : wkb.offset + len(wkb) + 1]
-    known = np.asarray(wkb.is_null())
+    ends = _ends(wkb)
+    known = _missing(wkb)
     data = _bytes(wkb)
     _read_outlines(data, _anywhere(data, "<u4"), _anywhere(data, "<f8"), ends, known, bounds)
     if not known.all():
@@ -33,6 +32,30 @@ def bounds_of(wkb: pa.BinaryArray | pa.LargeBinaryArray) -> NDArray[np.float64]:
         others = wkb.filter(pa.array(~known)).to_numpy(zero_copy_only=False)
         bounds[~known] = shapely.bounds(shapely.from_wkb(others))
     return bounds
+
+
+def types_of(wkb: pa.BinaryArray | pa.LargeBinaryArray) -> NDArray[np.uint32]:
+    """(row,) the type of each little-endian geometry, 3 for a Polygon; 0 where there is none."""
+    there = ~_missing(wkb)
+    starts = _ends(wkb)[:-1][there] + 1
+    types = np.zeros(len(wkb), "<u4")
+    types[there] = _bytes(wkb)[starts[:, None] + np.arange(4)].view("<u4")[:, 0]
+    return types
+
+
+def _ends(wkb: pa.Array) -> NDArray[Any]:
+    """Where rows begin and end in the bytes."""
+    kind = np.int64 if pa.types.is_large_binary(wkb.type) else np.int32
+    return np.frombuffer(wkb.buffers()[1], kind)[wkb.offset : wkb.offset + len(wkb) + 1]
+
+
+def _missing(wkb: pa.Array) -> NDArray[np.bool_]:
+    """Rows without a geometry; ``wkb.is_null()`` would import pandas on its way to numpy."""
+    valid = wkb.buffers()[0]
+    if valid is None:
+        return np.zeros(len(wkb), bool)
+    bits = np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")
+    return bits[wkb.offset : wkb.offset + len(wkb)] == 0
 
 
 def _bytes(wkb: pa.Array) -> NDArray[np.uint8]:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from geoseg.ahead import ahead
+from geoseg.arrow import arrow_array
 from geoseg.errors import OutputError
 from geoseg.export.bounds import bounds_of
 from geoseg.export.columns import provenance_json
@@ -55,7 +56,7 @@ def write(table: Table, path: Path, provenance: Mapping[str, str], threads: int 
             if len(boxes):
                 low = np.fmin(low, np.nanmin(boxes[:, :2], axis=0, initial=np.inf))
                 high = np.fmax(high, np.nanmax(boxes[:, 2:], axis=0, initial=-np.inf))
-            box = pa.StructArray.from_arrays(list(boxes.T), fields=list(_BOX))
+            box = pa.StructArray.from_arrays(list(map(arrow_array, boxes.T)), fields=list(_BOX))
             writer.write_table(group.append_column("bbox", box).cast(schema), len(group) or None)
         bounds = [*low.tolist(), *high.tolist()] if np.isfinite(low).all() else None
         writer.add_key_value_metadata({"geo": json.dumps(_geo(table, bounds))})

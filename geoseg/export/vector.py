@@ -19,7 +19,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from geoseg.arrow import arrow_array
 from geoseg.errors import OutputError
+from geoseg.export.bounds import types_of
 from geoseg.export.columns import POLYGONS, described, with_legend
 from geoseg.export.graded import graded_qml
 from geoseg.export.target import check_output, flush, written_beside
@@ -29,7 +31,7 @@ __all__ = ["Table", "VectorOptions", "check_output", "write_vector"]
 
 _MULTI_PREFIX = b"\x01" + (6).to_bytes(4, "little") + (1).to_bytes(4, "little")
 """WKB of a MultiPolygon with one part, up to the part."""
-_POLYGON = (3).to_bytes(4, "little")
+_POLYGON = 3
 _BATCH_ROWS = 50_000
 
 
@@ -211,8 +213,8 @@ def _geometry_type(found: set[str]) -> str | None:
 
 def _as_multi(wkb: pa.BinaryArray) -> pa.BinaryArray:
     """WKB (little endian, 2D) with polygons as MultiPolygons of one part."""
-    single = pc.equal(pc.binary_slice(wkb, 1, 5), _POLYGON)
-    if not pc.any(single).as_py():
+    single = types_of(wkb) == _POLYGON
+    if not single.any():
         return wkb
     promoted = pc.binary_join_element_wise(_MULTI_PREFIX, wkb, b"")
-    return promoted if pc.all(single).as_py() else pc.if_else(single, promoted, wkb)
+    return pc.if_else(arrow_array(single), promoted, wkb)

@@ -279,7 +279,8 @@ def _batches(
         return rows
 
     chunks = Chunks()
-    yield pa.RecordBatch.from_pylist([], schema=polygon_schema(attributes))
+    schema = polygon_schema(attributes)
+    yield pa.RecordBatch.from_arrays([pa.nulls(0, column.type) for column in schema], schema=schema)
     for group in _groups(rings, options):
         sizes = group.sizes(options.multi)
         pieces = []

@@ -11,6 +11,7 @@ import pyarrow as pa
 from affine import Affine
 from numpy.typing import NDArray
 
+from geoseg.arrow import arrow_array
 from geoseg.errors import InputError
 from geoseg.legend import NODATA_CATEGORY, Legend
 from geoseg.vectorize import columns as col
@@ -166,13 +167,13 @@ def polygon_batch(
         group.rings, order, attributes.transform, starts if together else None, sizes
     )
     values = [
-        pa.array(np.arange(first_id, first_id + n, dtype=np.int64)),
+        arrow_array(np.arange(first_id, first_id + n, dtype=np.int64)),
         *_label_columns(labels, attributes),
-        pa.array(level, mask=unscored),
-        pa.nulls(n, pa.float64()) if area is None else pa.array(area),
-        pa.nulls(n, pa.float64()) if perimeter is None else pa.array(perimeter),
-        pa.array(pixels),
-        pa.array(edge),
+        arrow_array(level, unscored),
+        pa.nulls(n, pa.float64()) if area is None else arrow_array(area),
+        pa.nulls(n, pa.float64()) if perimeter is None else arrow_array(perimeter),
+        arrow_array(pixels),
+        arrow_array(edge),
         geometry,
     ]
     return pa.RecordBatch.from_arrays(values, schema=polygon_schema(attributes))
@@ -204,7 +205,7 @@ def _label_columns(labels: NDArray[np.int64], attributes: Attributes) -> list[pa
     if attributes.legend is None:
         width = attributes.dtype.itemsize
         bits = labels.view(np.uint64).astype(f"u{width}")
-        return [pa.array(bits.view(attributes.dtype))]
+        return [arrow_array(bits.view(attributes.dtype))]
     category = (labels & 255).astype(np.uint8)
     instance = labels >> _INSTANCE_SHIFT
     known = {NODATA_CATEGORY, *(c.id for c in attributes.legend)}
@@ -215,8 +216,8 @@ def _label_columns(labels: NDArray[np.int64], attributes: Attributes) -> list[pa
             f"it has {sorted(known - {NODATA_CATEGORY})}"
         )
     return [
-        pa.array(category),
-        attributes.names.take(pa.array(category)),
-        pa.array(attributes.things[category]),
-        pa.array(instance, mask=instance == 0),
+        arrow_array(category),
+        attributes.names.take(arrow_array(category)),
+        arrow_array(attributes.things[category]),
+        arrow_array(instance, instance == 0),
     ]

@@ -1,0 +1,26 @@
+"""Arrays as Arrow columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+__all__ = ["arrow_array"]
+
+
+def arrow_array(values: NDArray[Any], missing: NDArray[np.bool_] | None = None) -> pa.Array:
+    """Numbers or booleans (row,) as a column, null where ``missing``; numbers are not copied.
+
+    As ``pyarrow.array`` does, which imports pandas first: a tenth of the start of a command.
+    """
+    held = _bits(values) if values.dtype.kind == "b" else np.ascontiguousarray(values)
+    valid = None if missing is None else pa.py_buffer(_bits(~missing))
+    kind = pa.from_numpy_dtype(values.dtype)
+    return pa.Array.from_buffers(kind, len(values), [valid, pa.py_buffer(held)])
+
+
+def _bits(values: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    return np.packbits(values, bitorder="little")
