@@ -25,6 +25,7 @@ from geoseg.export.bounds import types_of
 from geoseg.export.columns import POLYGONS, described, with_legend
 from geoseg.export.graded import graded_qml
 from geoseg.export.target import check_output, flush, written_beside
+from geoseg.heap import give_back
 from geoseg.legend import Legend
 
 __all__ = ["Table", "VectorOptions", "check_output", "write_vector"]
@@ -99,6 +100,7 @@ def write_vector(
             qml = ogr.style(source, legend, options)
             ogr.write(source, part, layer, qml, facts, options.index_bytes)
             read_back = partial(ogr.count, part, layer, source)
+        give_back()  # reading back needs memory of other sizes
         with ThreadPoolExecutor(1) as pool:  # the disk is busy with it while it is read back
             flushed = pool.submit(flush, part)
             found = read_back()
