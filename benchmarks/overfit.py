@@ -1,8 +1,8 @@
 """The large networks of things learn one crop of 256 px by heart: mask AP50 and loss.
 
-    python benchmarks/overfit.py mask_rcnn weeds 120
+    python benchmarks/overfit.py mask_rcnn fields 120
     python benchmarks/overfit.py mask2former fields 200
-    python benchmarks/overfit.py mask_rcnn trees 120       boxes alone: box AP50
+    python benchmarks/overfit.py mask_rcnn trees 100       boxes alone: box AP50
 
 The architecture, the crop of the tests (at most five objects, of trees as few as there are) and
 the number of steps. ``mask_rcnn`` and ``panoptic_fpn`` have a ResNet-50. Weights start at random;

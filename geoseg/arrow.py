@@ -16,9 +16,10 @@ def arrow_array(values: NDArray[Any], missing: NDArray[np.bool_] | None = None) 
 
     As ``pyarrow.array`` does, which imports pandas first: a tenth of the start of a command.
     """
-    held = _bits(values) if values.dtype.kind == "b" else np.ascontiguousarray(values)
-    valid = None if missing is None else pa.py_buffer(_bits(~missing))
     kind = pa.from_numpy_dtype(values.dtype)
+    native = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
+    held = _bits(values) if values.dtype.kind == "b" else native
+    valid = None if missing is None else pa.py_buffer(_bits(~missing))
     return pa.Array.from_buffers(kind, len(values), [valid, pa.py_buffer(held)])
 
 

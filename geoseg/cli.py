@@ -125,7 +125,8 @@ _keep_examples(geoseg)
 def main() -> None:
     """Entry point of the ``geoseg`` command."""
     one_heap()
-    # imports make many objects and hardly any garbage: looking for it took a tenth of the start
+    # imports make many objects and hardly any garbage: looking for it took a tenth of the start.
+    # Arrays are freed when nothing refers to them; those that wait to be looked for are few
     gc.set_threshold(10_000, 10, 10)
     geoseg(prog_name="geoseg")
 

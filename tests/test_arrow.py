@@ -35,7 +35,13 @@ def test_columns_are_pyarrows(
     assert repr(made.to_pylist()) == repr(wanted.to_pylist())
 
 
-def test_vectorizing_a_file_imports_no_pandas(tmp_path: Path) -> None:
+def test_bytes_may_come_the_other_way_round() -> None:
+    for kind in (">i2", ">u8", ">f8"):
+        made = arrow_array(np.array([1, 300, 7], kind), np.array([False, False, True]))
+        assert made.to_pylist() == [1, 300, None]
+
+
+def test_vectorizing_to_geoparquet_imports_no_pandas(tmp_path: Path) -> None:
     raster = tmp_path / "map.tif"
     profile = {"driver": "GTiff", "width": 8, "height": 8, "count": 1, "dtype": "uint8"}
     place = {"crs": "EPSG:32631", "transform": Affine(10, 0, 3e5, 0, -10, 5e6)}

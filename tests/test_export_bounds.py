@@ -76,3 +76,10 @@ def test_a_polygon_with_heights_is_another_type() -> None:
     for flavor in ("iso", "extended"):
         array = pa.array([shapely.to_wkb(with_z, flavor=flavor, byte_order=1)], pa.binary())
         assert types_of(array)[0] != 3
+
+
+def test_rows_too_short_for_a_type_have_none() -> None:
+    polygon = shapely.to_wkb(SHAPES[0])
+    for rows in ([b"", polygon], [polygon, b""], [polygon, b"\x01\x03"], [b"\x01", polygon, b""]):
+        wanted = [3 if row == polygon else 0 for row in rows]
+        assert types_of(pa.array(rows, pa.binary())).tolist() == wanted

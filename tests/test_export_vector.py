@@ -415,3 +415,22 @@ def test_pmtiles_hold_all_rows_and_a_style(tmp_path: Path) -> None:
     assert [colours[i] for i in (2, 4, 6)] == [c.id for c in LEGEND]
     with pytest.raises(OutputError, match="no row"):
         write_vector(iter(()), tmp_path / "empty.pmtiles", crs=32721)
+
+
+def test_reading_geoparquet_back_holds_a_little_of_it(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [rng.bytes(1 << 16) for _ in range(32)]
+    file = tmp_path / "large.parquet"
+    with pq.ParquetWriter(file, pa.schema([("geometry", pa.binary())])) as writer:
+        for _ in range(32):  # 64 MiB in 32 row groups
+            writer.write_table(pa.table({"geometry": pa.array(rows, pa.binary())}))
+    code = (
+        "import sys, pathlib, pyarrow as pa; from geoseg.export.geoparquet import count; "
+        "print(count(pathlib.Path(sys.argv[1]), 2), pa.default_memory_pool().max_memory())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True
+    )
+    found, peak = map(int, done.stdout.split())
+    assert found == 32 * 32
+    assert peak < 24 << 20

@@ -241,6 +241,15 @@ def test_instance_queries_are_flattened_by_class_times_mask() -> None:
     assert tile.score[10, 0] == round(0.54 * 254)
 
 
+def test_queries_of_maskformer_begin_apart() -> None:
+    """As in the paper's code; drawn fifty times closer they all learnt the same object."""
+    pytest.importorskip("transformers")
+    net = build(
+        Architecture(name="maskformer", bands=3, classes=2, options=TINY_QUERIES["maskformer"])
+    )
+    assert net.get_submodule("model.transformer_module.queries_embedder").weight.std() > 0.5
+
+
 @pytest.mark.parametrize("name", ["mask2former", "maskformer"])
 def test_queries_run_with_any_bands(name: str) -> None:
     pytest.importorskip("transformers")

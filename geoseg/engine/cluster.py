@@ -30,7 +30,8 @@ Outcome = Any
 Task = Callable[..., Any]
 
 POLL_S = 0.05
-"""How often it is asked what is done; a block always waits at each worker, so none is idle."""
+"""How often it is asked what is done. A block waits at each worker, so that none is idle meanwhile
+unless its blocks take less than that."""
 
 LOOK_S = 2.0
 """How often the cluster is looked at while nothing comes back."""

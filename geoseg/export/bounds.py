@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 __all__ = ["bounds_of", "types_of"]
 
+_TYPED = 5  # byte order, type
 _HEAD = 9  # byte order, type, number of parts or rings
 _POLYGON, _MULTIPOLYGON = 3, 6
 
@@ -36,8 +37,9 @@ def bounds_of(wkb: pa.BinaryArray | pa.LargeBinaryArray) -> NDArray[np.float64]:
 
 def types_of(wkb: pa.BinaryArray | pa.LargeBinaryArray) -> NDArray[np.uint32]:
     """(row,) the type of each little-endian geometry, 3 for a Polygon; 0 where there is none."""
-    there = ~_missing(wkb)
-    starts = _ends(wkb)[:-1][there] + 1
+    ends = _ends(wkb)
+    there = ~_missing(wkb) & (np.diff(ends) >= _TYPED)
+    starts = ends[:-1][there] + 1
     types = np.zeros(len(wkb), "<u4")
     types[there] = _bytes(wkb)[starts[:, None] + np.arange(4)].view("<u4")[:, 0]
     return types

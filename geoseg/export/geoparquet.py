@@ -33,8 +33,8 @@ _BOX = pa.struct([(side, pa.float64()) for side in _SIDES])
 _ROW_GROUP_ROWS = 65_536
 _ROW_GROUP_BYTES = 32 << 20
 _MOST_READERS = 2
-"""Threads that read back; each holds a row group."""
-_READ_ROWS = 4096
+"""Threads that read back."""
+_READ_ROWS, _READ_BYTES = 4096, 1 << 20
 
 
 def write(table: Table, path: Path, provenance: Mapping[str, str], threads: int = 1) -> None:
@@ -108,10 +108,13 @@ def count(path: Path, threads: int = 1) -> int:
     readers = min(threads, _MOST_READERS)
 
     def rows(start: int) -> int:
-        with pq.ParquetFile(path) as file:
-            groups = list(range(start, file.num_row_groups, readers))
-            how = {"columns": ["geometry"], "use_threads": False}
-            return sum(map(len, file.iter_batches(_READ_ROWS, groups, **how)))
+        how = {"columns": ["geometry"], "use_threads": False}
+        # else all that will be read is fetched at once, and kept
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=_READ_BYTES) as file:
+            groups = range(start, file.num_row_groups, readers)
+            return sum(
+                len(some) for i in groups for some in file.iter_batches(_READ_ROWS, [i], **how)
+            )
 
     try:
         with ThreadPoolExecutor(readers) as pool:

@@ -29,7 +29,8 @@ _NODATA_64, _OUTSIDE_64 = 0x9D5C_3A71_E0B2_4F68, 0x9D5C_3A71_E0B2_4F69
 _BAND_PIXELS = 3 << 20
 _BAND_ROWS = 512
 """Reads span the raster's width: files hold tiles of so many rows as a rule, fewer are read where
-that is more than so many pixels, and never less than a strip."""
+that is more than so many pixels, and never less than a strip. A row of a file's tiles is then read
+several times: GDAL and ``MapSource`` keep it meanwhile."""
 
 
 @dataclass(frozen=True)

@@ -55,8 +55,8 @@ def build_queries(name: str, bands: int, classes: int, options: Options) -> nn.M
     # the paper's own code draws queries with a deviation of 1, transformers with 0.02: so alike,
     # they may all learn to find the same object
     nn.init.normal_(former.model.transformer_module.queries_embedder.weight)
-    made = former
-    return made
+    network: nn.Module = former
+    return network
 
 
 def query_loss(module: nn.Module, x: Tensor, targets: Sequence[Mapping[str, Tensor]]) -> Tensor:
