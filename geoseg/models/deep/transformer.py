@@ -51,12 +51,11 @@ def build_queries(name: str, bands: int, classes: int, options: Options) -> nn.M
     decoder = transformers.DetrConfig(**options.get("decoder", {}))
     config = transformers.MaskFormerConfig(backbone_config=swin, decoder_config=decoder, **rest)
     config.num_labels = classes
-    former: Any = transformers.MaskFormerForInstanceSegmentation(config)
+    made = transformers.MaskFormerForInstanceSegmentation(config)
     # the paper's own code draws queries with a deviation of 1, transformers with 0.02: so alike,
     # they may all learn to find the same object
-    nn.init.normal_(former.model.transformer_module.queries_embedder.weight)
-    network: nn.Module = former
-    return network
+    nn.init.normal_(made.get_parameter("model.transformer_module.queries_embedder.weight"))
+    return made
 
 
 def query_loss(module: nn.Module, x: Tensor, targets: Sequence[Mapping[str, Tensor]]) -> Tensor:
